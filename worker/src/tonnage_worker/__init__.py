@@ -1,0 +1,1 @@
+"""Supervises one vLLM engine; imports neither torch nor vllm itself."""
