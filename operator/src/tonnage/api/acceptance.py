@@ -1,0 +1,153 @@
+"""Is this object one that Tonnage can act on? Parsing and the checks that need nothing but the object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from tonnage.api.support import unsupported
+from tonnage.api.v1alpha1 import Spec
+
+MAX_MESSAGE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an object is not acted on: `reason` for programs, `message` for people."""
+
+    reason: str
+    message: str
+
+
+# Arguments and variables that the plan pins -> the field that decides them.
+PINNED_ARGUMENTS: Mapping[str, str] = {
+    "--kv-cache-memory-bytes": "workload",
+    "--kv-cache-memory": "workload",
+    "--gpu-memory-utilization": "workload",
+    "--num-gpu-blocks-override": "workload",
+    "--max-num-seqs": "workload.concurrency",
+    "--max-num-batched-tokens": "workload",
+    "--block-size": "workload",
+    "--kv-cache-dtype": "cache.dtype",
+    "--calculate-kv-scales": "cache.dtype",
+    "--kv-cache-dtype-skip-layers": "cache.dtype",
+    "--max-model-len": "workload.contextLength",
+    "--enable-prefix-caching": "cache.prefixCaching",
+    "--no-enable-prefix-caching": "cache.prefixCaching",
+    "--model": "model.uri",
+    "--served-model-name": "model.servedName",
+    "--revision": "model.revision",
+    "--dtype": "weights",
+    "--quantization": "weights.quantization",
+    "-q": "weights.quantization",
+    "--tensor-parallel-size": "hardware.parallelism.tensor",
+    "-tp": "hardware.parallelism.tensor",
+    "--pipeline-parallel-size": "hardware.parallelism.pipeline",
+    "-pp": "hardware.parallelism.pipeline",
+    "--decode-context-parallel-size": "hardware.parallelism.decodeContext",
+    "-dcp": "hardware.parallelism.decodeContext",
+    "--data-parallel-size": "replicas",
+    "-dp": "replicas",
+    "--disable-hybrid-kv-cache-manager": "workload",
+    "--speculative-config": "",
+    "--kv-transfer-config": "cache.offload",
+    "--kv-offloading-size": "cache.offload",
+    "--cpu-offload-gb": "cache.offload",
+    "--config": "",
+    "--middleware": "",
+    "--host": "",
+    "--port": "",
+    "--uds": "",
+    "--root-path": "",
+    "--ssl-keyfile": "",
+    "--ssl-certfile": "",
+    "--shutdown-timeout": "",
+    "--hf-overrides": "",
+    "--trust-remote-code": "",
+    "--load-format": "",
+}
+PINNED_VARIABLES: Mapping[str, str] = {
+    "VLLM_CPU_KVCACHE_SPACE": "workload",
+    "VLLM_TARGET_DEVICE": "hardware.accelerator",
+    "VLLM_PLUGINS": "",
+    "VLLM_ENABLE_STARTUP_PLAN": "",
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "",
+    "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "workload.contextLength",
+    "VLLM_SERVER_DEV_MODE": "",
+    "LD_PRELOAD": "",
+    "LD_LIBRARY_PATH": "",
+    "PYTHONPATH": "",
+    "PYTHONSTARTUP": "",
+    "HOME": "",
+}
+_TONNAGE_PREFIX = "TONNAGE_"
+
+
+def accept(body: Mapping[str, Any]) -> Spec | Refusal:
+    """Parse an LLMDeployment and check what needs nothing but the object itself.
+
+    Reasons: InvalidSpec (a field is wrong), NotSupportedYet (a feature is not built yet), PinnedByPlan (an
+    engine argument or variable that the plan decides).
+    """
+    try:
+        spec = Spec.model_validate(body.get("spec") or {})
+    except ValidationError as error:
+        return Refusal("InvalidSpec", _explain(error))
+    refused = unsupported(spec)
+    if refused:
+        text = "; ".join(f"spec.{row.path}: use {row.instead}" for row in refused)
+        return Refusal("NotSupportedYet", _cut(f"not supported by this version of Tonnage yet: {text}"))
+    pinned = [
+        *_pinned_arguments(spec.engine.extra_args),
+        *_pinned_variables([e.name for e in spec.engine.env]),
+    ]
+    if pinned:
+        return Refusal("PinnedByPlan", _cut("; ".join(pinned)))
+    return spec
+
+
+def _explain(error: ValidationError) -> str:
+    rows = [f"spec.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+    return _cut("; ".join(rows))
+
+
+def _pinned_arguments(words: Sequence[str]) -> list[str]:
+    found = []
+    for word in words:
+        name = word.split("=", 1)[0]
+        flag = _match(name)
+        if flag is not None:
+            found.append(_pinned(f"engine.extraArgs: {name}", PINNED_ARGUMENTS[flag]))
+    return found
+
+
+def _match(name: str) -> str | None:
+    """The pinned argument that `name` means; argparse accepts _ for - and any unambiguous prefix."""
+    name = name.replace("_", "-") if name.startswith("--") else name
+    name = name.split(".", 1)[0]
+    if name in PINNED_ARGUMENTS:
+        return name
+    if not name.startswith("--") or len(name) < 4:
+        return None
+    return next((flag for flag in PINNED_ARGUMENTS if flag.startswith(name)), None)
+
+
+def _pinned_variables(names: Sequence[str]) -> list[str]:
+    return [
+        _pinned(f"engine.env: {name}", PINNED_VARIABLES.get(name, ""))
+        for name in names
+        if name in PINNED_VARIABLES or name.startswith(_TONNAGE_PREFIX)
+    ]
+
+
+def _pinned(what: str, field: str) -> str:
+    if field:
+        return f"spec.{what} is decided by the plan: remove it and set spec.{field}"
+    return f"spec.{what} is decided by Tonnage: remove it"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"

@@ -1,0 +1,30 @@
+"""From what users write to what planning takes."""
+
+from __future__ import annotations
+
+from tonnage.api.v1alpha1 import Spec
+from tonnage.api.workload import PrefixCaching
+from tonnage.gpus.nodes import Toleration
+from tonnage.planning.plan import Demand
+
+_PREFIX_CACHING = {PrefixCaching.AUTO: None, PrefixCaching.ENABLED: True, PrefixCaching.DISABLED: False}
+
+
+def demand_of(spec: Spec) -> Demand:
+    """The demand of one replica."""
+    return Demand(
+        context_length=spec.workload.context_length,
+        concurrency=spec.workload.concurrency,
+        typical_tokens=spec.workload.typical_tokens,
+        quality=spec.quality,
+        kv_dtype=None if spec.cache.dtype == "Auto" else spec.cache.dtype,
+        prefix_caching=_PREFIX_CACHING[spec.cache.prefix_caching],
+    )
+
+
+def tolerations_of(spec: Spec) -> tuple[Toleration, ...]:
+    """The pod's tolerations as plain records."""
+    return tuple(
+        Toleration(key=t.key, operator=t.operator, value=t.value, effect=t.effect)
+        for t in spec.template.tolerations
+    )

@@ -1,0 +1,168 @@
+"""What users read: status, conditions and the plan as an object."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from tonnage.api.base import ApiModel, Bytes64, Count64, ShortText, schema_extra
+
+
+class Phase(StrEnum):
+    """One word for the printer column; conditions say the rest."""
+
+    PENDING = "Pending"
+    REFUSED = "Refused"
+    STARTING = "Starting"
+    VERIFYING = "Verifying"
+    READY = "Ready"
+    UPDATING = "Updating"
+    DEGRADED = "Degraded"
+
+
+class ConditionType(StrEnum):
+    """The conditions of an LLMDeployment."""
+
+    READY = "Ready"
+    ACCEPTED = "Accepted"
+    MODEL_RESOLVED = "ModelResolved"
+    PLANNED = "Planned"
+    CAPACITY_VERIFIED = "CapacityVerified"
+    AVAILABLE = "Available"
+    PROGRESSING = "Progressing"
+    SCALING_ACTIVE = "ScalingActive"
+    DEGRADED = "Degraded"
+
+
+class Condition(ApiModel):
+    """A condition as in metav1.Condition."""
+
+    type: Annotated[str, Field(max_length=64)] = Field(description="Kind of condition.")
+    status: Annotated[str, Field(pattern="^(True|False|Unknown)$")] = Field(
+        description="True, False or Unknown."
+    )
+    reason: Annotated[str, Field(max_length=128)] = Field(description="One word for programs.")
+    message: Annotated[str, Field(max_length=1024)] = Field(default="", description="For people.")
+    observed_generation: int = Field(
+        default=0,
+        description="Generation that the condition speaks of.",
+        json_schema_extra={"format": "int64"},
+    )
+    last_transition_time: str = Field(
+        description="When status last changed.", json_schema_extra={"format": "date-time"}
+    )
+
+
+class PlanInputs(ApiModel):
+    """The workload with defaults filled in."""
+
+    context_length: int = Field(description="Tokens of the longest request.")
+    concurrency: int = Field(description="Requests in flight per replica.")
+    typical_tokens: int = Field(description="Tokens of a typical request.")
+
+
+class Placement(ApiModel):
+    """Where one replica runs."""
+
+    pool: ShortText = Field(description="Pool of like nodes.")
+    product: ShortText = Field(description="Accelerator product; CPU on CPU nodes.")
+    gpus_per_replica: int = Field(alias="gpusPerReplica", description="GPUs of one replica.")
+    tensor_parallel: int = Field(description="Tensor parallel size.")
+
+
+class PlanWeights(ApiModel):
+    """The weights as loaded."""
+
+    dtype: ShortText = Field(description="Data type or quantization.")
+    bytes_per_rank: Bytes64 = Field(description="Bytes on each rank.")
+
+
+class PlanMemory(ApiModel):
+    """Bytes of one rank by purpose."""
+
+    total: Bytes64 = Field(description="All purposes together.")
+    context: Bytes64 = Field(description="Accelerator context.")
+    non_torch: Bytes64 = Field(description="Engine processes, libraries, communication buffers.")
+    weights: Bytes64 = Field(description="Weights.")
+    activation: Bytes64 = Field(description="Peak of activations.")
+    graphs: Bytes64 = Field(description="Captured graphs.")
+    burst_margin: Bytes64 = Field(description="Kept free for bursts.")
+    kv: Bytes64 = Field(description="KV cache.")
+
+
+class PlanKv(ApiModel):
+    """The KV cache that the engine must report."""
+
+    dtype: ShortText = Field(description="KV data type.")
+    block_size: int = Field(description="Tokens per KV block.")
+    blocks: Count64 = Field(description="KV blocks.")
+    tokens: Count64 = Field(description="KV tokens as the engine counts them.")
+    bytes_per_block: Bytes64 = Field(description="Bytes per KV block.")
+    concurrency_at_context: ShortText = Field(description="Requests of contextLength that fit.")
+    concurrency_at_typical: ShortText = Field(description="Requests of typicalTokens that fit.")
+    saved_by_architecture: ShortText = Field(
+        default="", description="What the model's attention saves against multi-head attention."
+    )
+
+
+class PlanAlternative(ApiModel):
+    """A candidate that lost."""
+
+    what: ShortText = Field(description="The candidate.")
+    why: ShortText = Field(description="Why it lost.")
+
+
+class PlanStatus(ApiModel):
+    """The plan: what one replica is given and must report."""
+
+    hash: ShortText = Field(description="Identity of the plan.")
+    engine_version: ShortText = Field(description="vLLM version that the plan is for.")
+    inputs: PlanInputs = Field(description="Workload with defaults filled in.")
+    placement: Placement = Field(description="Where one replica runs.")
+    weights: PlanWeights = Field(description="Weights as loaded.")
+    memory_bytes: PlanMemory = Field(description="Bytes of one rank by purpose.")
+    kv: PlanKv = Field(description="KV cache.")
+    quality: ShortText = Field(description="Rung of the quality ladder.")
+    reason: Annotated[str, Field(max_length=512)] = Field(description="The choice in one sentence.")
+    alternatives: Annotated[list[PlanAlternative], Field(max_length=5)] = Field(
+        default_factory=list,
+        description="Candidates that lost, and why.",
+        json_schema_extra=schema_extra(x_kubernetes_list_type="atomic"),
+    )
+
+
+class Observed(ApiModel):
+    """What the engines report."""
+
+    blocks: Count64 = Field(description="KV blocks.")
+    tokens: Count64 = Field(description="KV tokens.")
+    concurrency: ShortText = Field(description="Requests of contextLength that fit.")
+    engine_version: ShortText = Field(default="", description="vLLM version.")
+    start_seconds: ShortText = Field(default="", description="Seconds that the last start took.")
+    pods: ShortText = Field(description="Verified pods of all pods.")
+
+
+class Status(ApiModel):
+    """Observed state; at most 16 KiB."""
+
+    observed_generation: int = Field(
+        default=0, description="Generation last acted on.", json_schema_extra={"format": "int64"}
+    )
+    phase: Phase = Field(default=Phase.PENDING, description="One word for the state.")
+    ready_summary: ShortText = Field(default="", description="Ready of wanted replicas.")
+    gpu_summary: ShortText = Field(default="", description="Accelerators of one replica.")
+    kv_used_summary: ShortText = Field(default="", description="Use of the KV cache, in steps of 10 %.")
+    replicas: int = Field(default=0, description="Running replicas.")
+    desired_replicas: int = Field(default=0, description="Wanted replicas.")
+    selector: Annotated[str, Field(max_length=512)] = Field(
+        default="", description="Label selector of the pods."
+    )
+    conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
+        default_factory=list,
+        description="Conditions.",
+        json_schema_extra=schema_extra(x_kubernetes_list_type="map", x_kubernetes_list_map_keys=["type"]),
+    )
+    plan: PlanStatus | None = Field(default=None, description="The plan in force.")
+    observed: Observed | None = Field(default=None, description="What the engines report.")

@@ -1,0 +1,77 @@
+"""Fields of the API that this version refuses: an ordered table, each row with what to write instead.
+
+A field whose non-default value is not built yet is refused with reason NotSupportedYet, never ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tonnage.api.operation import ScalingMode
+from tonnage.api.v1alpha1 import Spec
+from tonnage.api.workload import Accelerator, EvictionMode, OffloadMode, Quality, SharingMode
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """One refused use of a field: where, when it applies, and what to write instead."""
+
+    path: str
+    applies: Callable[[Spec], bool]
+    instead: str
+
+
+_TABLE: tuple[Unsupported, ...] = (
+    Unsupported("model.uri", lambda s: s.model.uri.startswith("hf://"), "pvc://CLAIM/PATH"),
+    Unsupported(
+        "model.revision", lambda s: s.model.revision != "main", "a pvc:// path that holds the revision"
+    ),
+    Unsupported(
+        "model.tokenSecret", lambda s: s.model.token_secret is not None, "a pvc:// model, which needs none"
+    ),
+    Unsupported("quality", lambda s: s.quality is Quality.ECONOMY, "NearLossless or Lossless"),
+    Unsupported(
+        "cache.eviction.mode", lambda s: s.cache.eviction.mode is EvictionMode.STREAMING, "Auto or None"
+    ),
+    Unsupported("cache.offload.mode", lambda s: s.cache.offload.mode is OffloadMode.FIXED, "Auto or None"),
+    Unsupported("cache.sharing.mode", lambda s: s.cache.sharing.mode is SharingMode.POOL, "None"),
+    Unsupported(
+        "weights.quantization", lambda s: s.weights.quantization not in ("Auto", "None"), "Auto or None"
+    ),
+    Unsupported("hardware.accelerator", lambda s: s.hardware.accelerator is Accelerator.GPU, "CPU"),
+    Unsupported("hardware.products", lambda s: bool(s.hardware.products), "an empty list"),
+    Unsupported(
+        "hardware.parallelism",
+        lambda s: any(
+            size not in (None, 1)
+            for size in (
+                s.hardware.parallelism.tensor,
+                s.hardware.parallelism.pipeline,
+                s.hardware.parallelism.decode_context,
+            )
+        ),
+        "1 for each size, or nothing",
+    ),
+    Unsupported(
+        "hardware.maxGPUsPerReplica", lambda s: s.hardware.max_gpus_per_replica is not None, "nothing"
+    ),
+    Unsupported("scaling.mode", lambda s: s.scaling.mode is ScalingMode.INTERNAL, "None or External"),
+    Unsupported("rollout.allowDowntime", lambda s: s.rollout.allow_downtime, "false"),
+    Unsupported("template.affinity", lambda s: bool(s.template.affinity), "nodeSelector"),
+    Unsupported(
+        "template.topologySpreadConstraints",
+        lambda s: bool(s.template.topology_spread_constraints),
+        "nothing",
+    ),
+    Unsupported("template.runtimeClassName", lambda s: s.template.runtime_class_name is not None, "nothing"),
+    Unsupported(
+        "template.serviceAccountName", lambda s: s.template.service_account_name is not None, "nothing"
+    ),
+    Unsupported("template.volumes", lambda s: bool(s.template.volumes), "nothing"),
+)
+
+
+def unsupported(spec: Spec) -> tuple[Unsupported, ...]:
+    """Every use of a field that this version refuses, in the order of the table."""
+    return tuple(row for row in _TABLE if row.applies(spec))
