@@ -1,0 +1,95 @@
+"""Which nodes a pod could use, with a reason for each that it could not: pure Kubernetes scheduling rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tonnage.gpus.nodes import Node, Taint, Toleration
+
+_BLOCKING_EFFECTS = frozenset({"NoSchedule", "NoExecute"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """What the pod asks of a node: labels it must carry and taints the pod tolerates."""
+
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Excluded:
+    """A node the pod cannot use: its name and why, in words that repeat between nodes so that they can be counted."""
+
+    node: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSelection:
+    """Usable nodes and excluded ones, both sorted by name."""
+
+    usable: tuple[Node, ...]
+    excluded: tuple[Excluded, ...]
+
+
+def select_nodes(nodes: Iterable[Node], *, placement: Placement) -> NodeSelection:
+    """Split `nodes` into those the pod could be scheduled on and the others with the first reason against each."""
+    usable: list[Node] = []
+    excluded: list[Excluded] = []
+    for node in sorted(nodes, key=lambda each: each.name):
+        why = why_unusable(node, placement=placement)
+        if why is None:
+            usable.append(node)
+        else:
+            excluded.append(Excluded(node=node.name, why=why))
+    return NodeSelection(usable=tuple(usable), excluded=tuple(excluded))
+
+
+def why_unusable(node: Node, *, placement: Placement) -> str | None:
+    """The first reason why the pod cannot run on `node`, or None."""
+    if not node.ready:
+        return "not Ready"
+    if not node.schedulable:
+        return "cordoned (unschedulable)"
+    for key, value in sorted(placement.node_selector.items()):
+        if node.labels.get(key) != value:
+            return f"nodeSelector {key}={value} does not match"
+    for taint in node.taints:
+        if taint.effect in _BLOCKING_EFFECTS and not tolerates(placement.tolerations, taint=taint):
+            return f"taint {_describe(taint)} is not tolerated"
+    return None
+
+
+def tolerates(tolerations: Sequence[Toleration], *, taint: Taint) -> bool:
+    """Whether one of `tolerations` matches `taint`, by the rules of Kubernetes' `ToleratesTaint`.
+
+    An empty key with operator Exists matches every taint; an empty effect matches every effect; an empty operator
+    means Equal.
+    """
+    return any(_matches(toleration, taint) for toleration in tolerations)
+
+
+def count_reasons(excluded: Iterable[Excluded]) -> str:
+    """The reasons with their node counts, the most frequent first: "2 nodes: not Ready; 1 node: ..."."""
+    counts: dict[str, int] = {}
+    for each in excluded:
+        counts[each.why] = counts.get(each.why, 0) + 1
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return "; ".join(f"{count} node{'' if count == 1 else 's'}: {why}" for why, count in ordered)
+
+
+def _matches(toleration: Toleration, taint: Taint) -> bool:
+    if toleration.effect and toleration.effect != taint.effect:
+        return False
+    if toleration.key and toleration.key != taint.key:
+        return False
+    if toleration.operator == "Exists":
+        return True
+    return bool(toleration.key) and toleration.operator in ("", "Equal") and toleration.value == taint.value
+
+
+def _describe(taint: Taint) -> str:
+    value = f"={taint.value}" if taint.value else ""
+    return f"{taint.key}{value}:{taint.effect}"
