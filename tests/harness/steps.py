@@ -1,0 +1,58 @@
+"""Visible progress, and failures that name their step and log."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.paths import CACHE
+
+_STARTED = time.monotonic()
+_LOGS = CACHE / "logs"
+
+
+class StepError(RuntimeError):
+    """A step of the harness failed; the text names the step and the log to read."""
+
+
+def say(text: str) -> None:
+    """Print one line of progress with the seconds since this process began."""
+    print(f"[{time.monotonic() - _STARTED:6.1f} s] {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """Announce a step, and its duration when it is over."""
+    say(f"{title} ...")
+    begun = time.monotonic()
+    yield
+    say(f"{title}: done in {time.monotonic() - begun:.1f} s")
+
+
+def run(title: str, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> str:
+    """Run a command with its output in a log file; returns what it printed on standard output.
+
+    Raises:
+        StepError: the command failed; carries the last lines of its log.
+    """
+    _LOGS.mkdir(parents=True, exist_ok=True)
+    log = _LOGS / f"{title.replace(' ', '-').replace('/', '-')}.log"
+    with log.open("w+") as errors:
+        done = subprocess.run(
+            [str(word) for word in argv],
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            errors.write(done.stdout)
+            errors.flush()
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            raise StepError(f"step '{title}' failed with exit code {done.returncode}; log: {log}\n{tail}")
+    return done.stdout
