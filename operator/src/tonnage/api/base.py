@@ -27,7 +27,7 @@ def only_with_mode(member: str, mode: str) -> dict[str, str]:
 
 
 def schema_extra(*validations: dict[str, str], **other: Any) -> dict[str, Any]:
-    """JSON-schema extension of a model or field: CEL rules and x-kubernetes-* keys (underscores for dashes)."""
+    """JSON-schema extension: CEL rules, and x-kubernetes-* keys written with underscores."""
     extra: dict[str, Any] = {key.replace("_", "-"): value for key, value in other.items()}
     if validations:
         extra["x-kubernetes-validations"] = list(validations)

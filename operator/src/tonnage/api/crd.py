@@ -57,7 +57,7 @@ def _version() -> Schema:
         "additionalPrinterColumns": _columns(),
         "schema": {
             "openAPIV3Schema": {
-                "description": "An LLM to serve: Tonnage plans its memory, starts it, verifies and scales it.",
+                "description": "An LLM to serve: Tonnage plans its memory, starts and verifies it.",
                 "type": "object",
                 "required": ["spec"],
                 "properties": {

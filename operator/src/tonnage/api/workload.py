@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from tonnage.api.base import (
     ApiModel,
@@ -14,6 +14,7 @@ from tonnage.api.base import (
     Name,
     Quantity,
     ShortName,
+    cel,
     only_with_mode,
     schema_extra,
 )
@@ -29,6 +30,15 @@ class SecretKey(ApiModel):
 
 class Model(ApiModel):
     """The model to serve."""
+
+    model_config = ConfigDict(
+        json_schema_extra=schema_extra(
+            cel(
+                "!self.uri.split('/').exists(part, part == '..')",
+                "uri must not contain '..': name the directory",
+            )
+        )
+    )
 
     uri: Annotated[str, Field(max_length=512, pattern=r"^(pvc|hf)://[A-Za-z0-9][A-Za-z0-9._/-]*$")] = Field(
         description=(
@@ -47,8 +57,25 @@ class Model(ApiModel):
     )
     assume_full_attention: bool = Field(
         default=False,
-        description="Plan an architecture that Tonnage does not know as if every layer were plain full attention.",
+        description="Plan an architecture that Tonnage does not know as if all layers were full attention.",
     )
+
+    @field_validator("uri")
+    @classmethod
+    def _stays_inside(cls, uri: str) -> str:
+        if ".." in uri.split("/"):
+            raise ValueError("uri must not contain '..'")
+        return uri
+
+    @property
+    def claim(self) -> str:
+        """The PersistentVolumeClaim of a pvc:// model."""
+        return self.uri.removeprefix("pvc://").partition("/")[0]
+
+    @property
+    def path(self) -> str:
+        """The directory of a pvc:// model inside its claim; empty for the claim's root."""
+        return self.uri.removeprefix("pvc://").partition("/")[2].strip("/")
 
 
 class Workload(ApiModel):
@@ -169,7 +196,7 @@ class Weights(ApiModel):
 
     quantization: EngineName = Field(
         default="Auto",
-        description="Auto, None, or an engine quantization such as fp8; adds to what the checkpoint declares.",
+        description="Auto, None, or an engine quantization such as fp8 beyond what the checkpoint declares.",
     )
 
 

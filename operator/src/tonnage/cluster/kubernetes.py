@@ -1,0 +1,204 @@
+"""The port's adapter: the official client's async dynamic client, with static paths (no discovery)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.dynamic import DynamicClient
+from kubernetes.aio.dynamic.exceptions import DynamicApiError
+from kubernetes.aio.dynamic.resource import Resource
+
+from tonnage.cluster.port import EVENT, ApiError, Event, Kind, Listing, Object
+
+FIELD_MANAGER = "tonnage"
+STATUS_MANAGER = "tonnage-status"
+PAGE = 500
+REQUEST_SECONDS = 30.0
+WATCH_SECONDS = 300
+# the server sends a bookmark about every minute: silence for longer means a dead connection
+SILENCE_SECONDS = 90.0
+
+
+async def connect() -> ApiClient:
+    """A client for the cluster that this process runs in, else the current kubeconfig context."""
+    configuration = Configuration()
+    try:
+        config.load_incluster_config(client_configuration=configuration)
+    except config.ConfigException:
+        await config.load_kube_config(client_configuration=configuration)
+    configuration.connection_pool_maxsize = 64
+    return ApiClient(configuration)
+
+
+class KubernetesCluster:
+    """`Cluster` on a real API server. `may_write` is asked before every write (the leader's deadline)."""
+
+    def __init__(self, client: ApiClient, *, may_write: Callable[[], bool] = lambda: True) -> None:
+        self._dynamic = DynamicClient(client)
+        self._may_write = may_write
+
+    async def get(self, kind: Kind, *, namespace: str, name: str) -> Object | None:
+        """One object; None if it does not exist."""
+        try:
+            return await self._json(self._dynamic.get(_resource(kind), name, namespace, **_READ))
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+
+    async def list(self, kind: Kind, *, selector: str = "") -> Listing:
+        """All objects of a kind that carry the labels, in pages."""
+        items: list[Object] = []
+        token: str | None = None
+        while True:
+            page = await self._json(
+                self._dynamic.request(
+                    "get", _path(kind), label_selector=selector or None, limit=PAGE, _continue=token, **_READ
+                )
+            )
+            items.extend(page.get("items") or [])
+            token = page["metadata"].get("continue")
+            if not token:
+                return Listing(items, page["metadata"]["resourceVersion"])
+
+    async def watch(self, kind: Kind, *, resource_version: str, selector: str = "") -> AsyncIterator[Event]:
+        """Events after `resource_version`; ends when the server ends it, or raises (410: list again)."""
+        response = await self._raw(
+            self._dynamic.request(
+                "get",
+                _path(kind),
+                watch="true",
+                resource_version=resource_version,
+                label_selector=selector or None,
+                timeout_seconds=WATCH_SECONDS,
+                query_params=[("allowWatchBookmarks", "true")],
+                serialize=False,
+                _request_timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=10, sock_read=SILENCE_SECONDS
+                ),
+            )
+        )
+        try:
+            async for line in _lines(response.content):
+                yield _event(line)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise ApiError(0, f"watch of {kind.plural}: {type(error).__name__}: {error}") from error
+        finally:
+            response.close()
+
+    async def apply(self, kind: Kind, body: Object) -> Object:
+        """Server-side apply with force under the operator's field manager; the object as stored."""
+        return await self._write(
+            lambda: self._dynamic.server_side_apply(
+                _resource(kind), body, field_manager=FIELD_MANAGER, force_conflicts=True, **_READ
+            )
+        )
+
+    async def apply_status(self, kind: Kind, body: Object) -> Object:
+        """Server-side apply of the status subresource under its own field manager."""
+        meta = body["metadata"]
+        return await self._write(
+            lambda: self._dynamic.request(
+                "patch",
+                f"{_path(kind, meta['namespace'])}/{meta['name']}/status",
+                body=body,
+                content_type="application/apply-patch+yaml",
+                field_manager=STATUS_MANAGER,
+                force_conflicts=True,
+                **_READ,
+            )
+        )
+
+    async def delete(self, kind: Kind, *, namespace: str, name: str, uid: str) -> None:
+        """Delete exactly this object (background propagation); quiet if it is gone already."""
+        options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        try:
+            await self._write(
+                lambda: self._dynamic.delete(_resource(kind), name, namespace, body=options, **_READ)
+            )
+        except ApiError as error:
+            # 409: the name belongs to a younger object now
+            if error.status not in (404, 409):
+                raise
+
+    async def create_event(self, body: Object) -> None:
+        """Post an Event."""
+        path = _path(EVENT, body["metadata"]["namespace"])
+        await self._write(lambda: self._dynamic.request("post", path, body=body, **_READ))
+
+    async def _write(self, call: Callable[[], Awaitable[Any]]) -> Object:
+        if not self._may_write():
+            raise ApiError(0, "this process does not hold the leader lease: nothing was written")
+        return await self._json(call())
+
+    async def _json(self, call: Awaitable[Any]) -> Object:
+        try:
+            response = await self._raw(call)
+            result: Object = await response.json()
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise ApiError(0, f"{type(error).__name__}: {error}") from error
+        return result
+
+    @staticmethod
+    async def _raw(call: Awaitable[Any]) -> Any:
+        try:
+            return await call
+        except (DynamicApiError, ApiException) as error:
+            raise _api_error(error) from error
+        except (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+            raise ApiError(0, f"{type(error).__name__}: {error}") from error
+
+
+_READ: dict[str, Any] = {"serialize": False, "_request_timeout": REQUEST_SECONDS}
+
+
+def _resource(kind: Kind) -> Resource:
+    return Resource(
+        prefix="apis" if kind.group else "api",
+        group=kind.group,
+        api_version=kind.version,
+        kind=kind.kind,
+        name=kind.plural,
+        namespaced=kind.namespaced,
+        verbs=[],
+    )
+
+
+def _path(kind: Kind, namespace: str | None = None) -> str:
+    root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
+    return f"{root}/namespaces/{namespace}/{kind.plural}" if namespace else f"{root}/{kind.plural}"
+
+
+def _api_error(error: Any) -> ApiError:
+    retry_after = (getattr(error, "headers", None) or {}).get("Retry-After")
+    try:
+        message = json.loads(error.body)["message"]
+    except (TypeError, ValueError, KeyError):
+        message = str(error.body or error.reason)[:500]
+    wait = float(retry_after) if retry_after and str(retry_after).isdigit() else None
+    return ApiError(int(error.status or 0), message, retry_after=wait)
+
+
+async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length (aiohttp's own line reader refuses long ones)."""
+    rest = b""
+    async for chunk in stream.iter_any():
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            if line:
+                yield line
+
+
+def _event(line: bytes) -> Event:
+    data = json.loads(line)
+    if data["type"] == "ERROR":
+        status = data["object"]
+        raise ApiError(int(status.get("code", 0)), status.get("message", "watch failed"))
+    return Event(data["type"], data["object"])

@@ -1,0 +1,83 @@
+"""List, then watch, for ever: one reflector keeps one kind of the store equal to the API server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Protocol
+
+from tonnage.cluster.port import ApiError, Cluster, Event, Kind, Object
+
+logger = logging.getLogger(__name__)
+
+FIRST_BACKOFF_SECONDS = 0.5
+MAX_BACKOFF_SECONDS = 30.0
+
+
+class Sink(Protocol):
+    """Where a reflector puts what it learns."""
+
+    def replace(self, kind: Kind, objects: list[Object]) -> None:
+        """These are all objects of the kind: what is missing was deleted."""
+        ...
+
+    def put(self, kind: Kind, body: Object) -> None:
+        """This object was added or changed."""
+        ...
+
+    def remove(self, kind: Kind, body: Object) -> None:
+        """This object was deleted."""
+        ...
+
+
+class Reflector:
+    """Keeps `kind` in `sink`; `last_contact` is when the API server was last heard of (clock's seconds)."""
+
+    def __init__(
+        self, cluster: Cluster, kind: Kind, sink: Sink, *, selector: str, clock: Callable[[], float]
+    ) -> None:
+        self.kind = kind
+        self.synced = asyncio.Event()
+        self.last_contact = clock()
+        self._cluster, self._sink, self._selector, self._clock = cluster, sink, selector, clock
+        self._version = ""
+
+    async def run(self) -> None:
+        """Never returns. A failed list or watch is repeated with growing pauses; 410 lists at once."""
+        pause = FIRST_BACKOFF_SECONDS
+        while True:
+            try:
+                if not self._version:
+                    await self._list()
+                await self._watch()
+                pause = FIRST_BACKOFF_SECONDS
+            except ApiError as error:
+                if error.gone:
+                    self._version = ""
+                    continue
+                # no answer may hide missed events only if the version is lost too; the server decides (410)
+                logger.warning("watch of %s: %s; again in %.1f s", self.kind.plural, error, pause)
+                await asyncio.sleep(error.retry_after or pause * random.uniform(0.8, 1.2))  # noqa: S311
+                pause = min(pause * 2, MAX_BACKOFF_SECONDS)
+
+    async def _list(self) -> None:
+        listing = await self._cluster.list(self.kind, selector=self._selector)
+        self._sink.replace(self.kind, listing.items)
+        self._version = listing.resource_version
+        self.last_contact = self._clock()
+        self.synced.set()
+
+    async def _watch(self) -> None:
+        events = self._cluster.watch(self.kind, resource_version=self._version, selector=self._selector)
+        async for event in events:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        self.last_contact = self._clock()
+        self._version = event.object["metadata"]["resourceVersion"]
+        if event.type == "DELETED":
+            self._sink.remove(self.kind, event.object)
+        elif event.type != "BOOKMARK":
+            self._sink.put(self.kind, event.object)

@@ -1,0 +1,53 @@
+"""The process's settings, from its environment (set by the chart)."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tonnage.rendering.settings import Settings
+
+
+class ConfigError(Exception):
+    """A setting is missing or unreadable; the message names the variable and the chart value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Where the operator runs and what it hands to all objects."""
+
+    settings: Settings
+    namespace: str
+    lease: str
+    identity: str
+    health_port: int
+    log_level: str
+
+
+def read_config(environment: Mapping[str, str] = os.environ) -> Config:
+    """The settings; ConfigError says which variable is wrong."""
+    port = environment.get("TONNAGE_HEALTH_PORT", "8080")
+    if not port.isdigit():
+        raise ConfigError(f"TONNAGE_HEALTH_PORT is {port!r}: it must be a port number")
+    return Config(
+        settings=Settings(
+            operator_image=_needed(environment, "TONNAGE_OPERATOR_IMAGE", "image"),
+            worker_image=_needed(environment, "TONNAGE_WORKER_IMAGE", "worker.image"),
+            engine_version=_needed(environment, "TONNAGE_ENGINE_VERSION", "worker.engineVersion"),
+            image_pull_policy=environment.get("TONNAGE_IMAGE_PULL_POLICY", "IfNotPresent"),
+        ),
+        namespace=_needed(environment, "TONNAGE_NAMESPACE", "the release's namespace"),
+        lease=environment.get("TONNAGE_LEASE", "tonnage-operator"),
+        identity=environment.get("TONNAGE_IDENTITY") or f"{socket.gethostname()}-{os.getpid()}",
+        health_port=int(port),
+        log_level=environment.get("TONNAGE_LOG_LEVEL", "INFO").upper(),
+    )
+
+
+def _needed(environment: Mapping[str, str], name: str, value: str) -> str:
+    text = environment.get(name, "")
+    if not text:
+        raise ConfigError(f"{name} is not set: the chart sets it from {value}")
+    return text

@@ -1,0 +1,73 @@
+"""kopf's part: start-up, signals, and the watch of LLMDeployments. Its one handler only feeds the store."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from typing import Any
+
+import kopf
+
+from tonnage.api.base import GROUP, PLURAL, VERSION
+from tonnage.control.config import ConfigError, read_config
+from tonnage.control.process import Process
+
+logger = logging.getLogger(__name__)
+
+
+def build_registry(process: Process) -> kopf.OperatorRegistry:
+    """kopf's handlers of one process: no module-level state, so tests can run several."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    @kopf.on.startup(registry=registry)
+    async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
+        configure(settings)
+        await process.start()
+
+    @kopf.on.cleanup(registry=registry)
+    async def stop(**_: Any) -> None:
+        await process.stop()
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    async def seen(event: kopf.RawEvent, **_: Any) -> None:
+        process.take(event["type"], dict(event["object"]))
+
+    return registry
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """kopf writes nothing to objects, watches only what it is told to, and notices a silent connection."""
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.scanning.disabled = True
+    settings.networking.request_timeout = 30
+    settings.networking.enforce_retry_after = True
+    settings.watching.chunk_size = 500
+    settings.watching.connect_timeout = 10
+    settings.watching.server_timeout = 300
+
+
+def main() -> None:
+    """Run until SIGTERM; exit code 1 if a part of the operator failed, 2 if a setting is wrong."""
+    try:
+        config = read_config()
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+    kopf.configure(log_format=kopf.LogFormat.JSON, log_refkey="kopf")
+    logging.getLogger().setLevel(config.log_level)
+    stop_flag = threading.Event()
+    process = Process(config, failed=stop_flag.set)
+    kopf.run(
+        registry=build_registry(process),
+        clusterwide=True,
+        standalone=True,
+        stop_flag=stop_flag,
+    )
+    if process.failure:
+        sys.exit(1)

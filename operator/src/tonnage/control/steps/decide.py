@@ -1,0 +1,90 @@
+"""Step 3: which plan is in force? The kept one while nothing it depends on changed, else a new one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tonnage.api import quantities
+from tonnage.api.demand import demand_of, tolerations_of
+from tonnage.api.status import ConditionType
+from tonnage.api.v1alpha1 import Spec
+from tonnage.cluster.port import CONFIG_MAP
+from tonnage.control.world import Pass, World
+from tonnage.engines import UnknownEngineVersion, rules_for
+from tonnage.gpus import Placement
+from tonnage.models import ModelProfile, to_wire
+from tonnage.planning import Demand, Plan, Rejection, plan_for
+from tonnage.rendering.deployment import memory_request_bytes
+from tonnage.rendering.names import short_hash
+from tonnage.rendering.plan import Kept, hash_of, read_kept
+
+NEEDS_ROOM = {"NoUsableNode", "NotEnoughMemory"}
+
+
+async def decide_plan(p: Pass, world: World) -> bool:
+    """Keep or make the plan; a rejection leaves everything that is deployed as it is."""
+    if p.spec is None or p.model is None:
+        return False
+    version = p.spec.engine.version or world.settings.engine_version
+    demand, placement = demand_of(p.spec), _placement(p.spec)
+    inputs = _inputs(demand, placement=placement, source=p.source, version=version)
+    kept = _kept(p, world, inputs=inputs)
+    if kept is None:
+        outcome = _plan(demand, placement=placement, version=version, model=p.model, world=world)
+        if isinstance(outcome, Rejection):
+            return _rejected(p, world, outcome)
+        kept = Kept(inputs=inputs, source=p.source, model=to_wire(p.model), plan=outcome)
+    needed = memory_request_bytes(kept.plan)
+    given = p.spec.template.resources.memory
+    if given is not None and quantities.whole_bytes(given) < needed:
+        return _rejected(p, world, _too_little(given, needed_bytes=needed))
+    world.waiting_for_room.discard(p.key)
+    p.kept, p.plan_hash = kept, hash_of(kept.plan, spec=p.spec)
+    p.found(ConditionType.PLANNED, True, "Planned", kept.plan.reason)
+    return True
+
+
+def _placement(spec: Spec) -> Placement:
+    return Placement(node_selector=dict(spec.template.node_selector), tolerations=tolerations_of(spec))
+
+
+def _inputs(demand: Demand, *, placement: Placement, source: str, version: str) -> str:
+    """Identity of everything that may replace a plan. Nodes are not in it: one that joins changes nothing."""
+    return short_hash([dataclasses.asdict(demand), dataclasses.asdict(placement), source, version])
+
+
+def _kept(p: Pass, world: World, *, inputs: str) -> Kept | None:
+    for config_map in world.store.children(p.key, CONFIG_MAP):
+        kept = read_kept(config_map)
+        if kept is not None and kept.inputs == inputs:
+            return kept
+    return None
+
+
+def _plan(
+    demand: Demand, *, placement: Placement, version: str, model: ModelProfile, world: World
+) -> Plan | Rejection:
+    try:
+        engine = rules_for(version)
+    except UnknownEngineVersion as error:
+        return Rejection(reason="UnknownEngineVersion", message=str(error))
+    nodes = tuple(world.store.nodes.values())
+    return plan_for(demand, model=model, nodes=nodes, engine=engine, placement=placement)
+
+
+def _rejected(p: Pass, world: World, rejection: Rejection) -> bool:
+    if rejection.reason in NEEDS_ROOM:
+        world.waiting_for_room.add(p.key)
+    p.found(ConditionType.PLANNED, False, rejection.reason, rejection.message)
+    return False
+
+
+def _too_little(given: str, *, needed_bytes: int) -> Rejection:
+    return Rejection(
+        reason="MemoryRequestTooSmall",
+        message=(
+            f"spec.template.resources.memory is {given}, the plan needs {quantities.gib(needed_bytes)}: "
+            f"remove it or set at least {quantities.memory_quantity(needed_bytes)}"
+        ),
+        numbers={"needed_bytes": needed_bytes},
+    )

@@ -1,0 +1,115 @@
+"""Step 7: tell. One status write per pass, if anything changed; an Event on each transition."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from tonnage.api.base import GROUP, KIND, VERSION
+from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT, LLM_DEPLOYMENT, ApiError, Object
+from tonnage.control.world import Pass, World
+from tonnage.planning.plan import Plan
+from tonnage.rendering.events import transitions
+from tonnage.rendering.findings import Snapshot
+from tonnage.rendering.names import PLAN, plan_name, selector
+from tonnage.rendering.plan import read_kept
+from tonnage.rendering.status import compute_status
+
+logger = logging.getLogger(__name__)
+
+KV_USED_SECONDS = 60.0
+
+
+async def report_status(p: Pass, world: World) -> bool:
+    """Write the status if it differs from the one before, and post Events for what changed in it."""
+    before = p.body.get("status", {})
+    deployment = world.store.child(p.key, DEPLOYMENT, p.owner.name)
+    status = compute_status(_snapshot(p, world, deployment), before=before, now=world.clock.now())
+    _calm_kv_used(p, world, status, before)
+    if status == before:
+        return True
+    world.store.absorb_object(await world.cluster.apply_status(LLM_DEPLOYMENT, _body(p, status)))
+    for kind, reason, message in transitions(before, status):
+        logger.info(message, extra={"object": "/".join(p.key), "reason": reason})
+        await _post(p, world, kind=kind, reason=reason, message=message)
+    return True
+
+
+def _snapshot(p: Pass, world: World, deployment: Object | None) -> Snapshot:
+    plan, plan_hash = _plan_in_force(p, world, deployment)
+    wanted = p.spec.wanted_replicas if p.spec is not None else _deployed_replicas(deployment)
+    return Snapshot(
+        generation=p.generation,
+        findings=tuple(p.findings.values()),
+        plan=plan,
+        plan_hash=plan_hash,
+        wanted=wanted,
+        deployment=deployment,
+        workers=p.workers,
+        selector=selector(p.owner),
+    )
+
+
+def _plan_in_force(p: Pass, world: World, deployment: Object | None) -> tuple[Plan | None, str]:
+    """The plan of this pass; where the spec was refused, the one that the Deployment still runs."""
+    if p.kept is not None:
+        return p.kept.plan, p.plan_hash
+    if deployment is None:
+        return None, ""
+    plan_hash = deployment["spec"]["template"]["metadata"]["labels"].get(PLAN, "")
+    config_map = world.store.child(p.key, CONFIG_MAP, plan_name(p.owner, plan_hash))
+    kept = read_kept(config_map) if config_map is not None else None
+    return (kept.plan, plan_hash) if kept is not None else (None, "")
+
+
+def _deployed_replicas(deployment: Object | None) -> int:
+    return int(deployment["spec"].get("replicas", 1)) if deployment is not None else 0
+
+
+def _calm_kv_used(p: Pass, world: World, status: Object, before: Mapping[str, Any]) -> None:
+    """Alone, a change of cache use is written at most once a minute."""
+    if {**status, "kvUsedSummary": ""} != {**before, "kvUsedSummary": ""}:
+        return
+    now = world.clock.monotonic()
+    if now - p.memory.kv_used_at < KV_USED_SECONDS:
+        status["kvUsedSummary"] = before.get("kvUsedSummary", "")
+    elif status != before:
+        p.memory.kv_used_at = now
+
+
+def _body(p: Pass, status: Object) -> Object:
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": KIND,
+        "metadata": {"namespace": p.owner.namespace, "name": p.owner.name, "uid": p.owner.uid},
+        "status": status,
+    }
+
+
+async def _post(p: Pass, world: World, *, kind: str, reason: str, message: str) -> None:
+    """An Event is a courtesy: if it cannot be posted, the condition still says it."""
+    now = world.clock.now()
+    body = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{p.owner.name}-", "namespace": p.owner.namespace},
+        "involvedObject": {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "namespace": p.owner.namespace,
+            "name": p.owner.name,
+            "uid": p.owner.uid,
+        },
+        "type": kind,
+        "reason": reason,
+        "message": message[:1024],
+        "source": {"component": "tonnage"},
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    }
+    try:
+        await world.cluster.create_event(body)
+    except ApiError as error:
+        logger.warning("event %s not posted: %s", reason, error, extra={"object": "/".join(p.key)})

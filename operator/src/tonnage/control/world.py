@@ -1,0 +1,123 @@
+"""What a reconcile pass works with: the ports and stores of the process, and the state of one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tonnage.api.conditions import Finding
+from tonnage.api.status import ConditionType
+from tonnage.api.v1alpha1 import Spec
+from tonnage.cluster.port import Cluster, Kind, Object
+from tonnage.control.queue import Key
+from tonnage.control.store import Store
+from tonnage.models import ModelProfile
+from tonnage.rendering.findings import Worker
+from tonnage.rendering.names import Owner
+from tonnage.rendering.observations import Pod, Report
+from tonnage.rendering.plan import Kept
+from tonnage.rendering.settings import Settings
+
+
+class Scraper(Protocol):
+    """Reads what workers say."""
+
+    async def report(self, pod: Pod) -> Report | None:
+        """The report of a pod's worker; None if it does not answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """Time as arguments: `monotonic` in seconds, `now` as RFC 3339 text."""
+
+    monotonic: Callable[[], float]
+    now: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What we last applied to a child, and how the API server spelled it."""
+
+    desired_hash: str
+    accepted: Any
+
+
+@dataclass(slots=True)
+class Inspection:
+    """Failures of reading one model: what was found last, by which Job, and when to try again."""
+
+    source: str = ""
+    job_uid: str = ""
+    failures: int = 0
+    retry_at: float = 0.0
+    finding: Finding | None = None
+
+
+@dataclass(slots=True)
+class Memory:
+    """What the process remembers of one object between passes; losing it costs reads, never a decision."""
+
+    applied: dict[tuple[Kind, str], Applied] = field(default_factory=dict)
+    reports: dict[str, tuple[Report, float]] = field(default_factory=dict)
+    inspection: Inspection = field(default_factory=Inspection)
+    kv_used_at: float = float("-inf")
+
+
+@dataclass(slots=True)
+class World:
+    """The process: ports, stores, settings and clock."""
+
+    cluster: Cluster
+    scraper: Scraper
+    store: Store
+    settings: Settings
+    clock: Clock
+    models: dict[tuple[str, str], ModelProfile] = field(default_factory=dict)
+    memories: dict[Key, Memory] = field(default_factory=dict)
+    waiting_for_room: set[Key] = field(default_factory=set)
+
+    def memory(self, key: Key) -> Memory:
+        """The memory of an object."""
+        return self.memories.setdefault(key, Memory())
+
+    def forget(self, key: Key) -> None:
+        """Drop everything remembered of an object that is gone."""
+        self.memories.pop(key, None)
+        self.waiting_for_room.discard(key)
+
+
+@dataclass(slots=True)
+class Pass:
+    """One reconcile of one object: filled by the steps in their order."""
+
+    key: Key
+    body: Object
+    owner: Owner
+    memory: Memory
+    spec: Spec | None = None
+    source: str = ""
+    model: ModelProfile | None = None
+    kept: Kept | None = None
+    plan_hash: str = ""
+    findings: dict[ConditionType, Finding] = field(default_factory=dict)
+    workers: list[Worker] = field(default_factory=list)
+    requeue: list[float] = field(default_factory=list)
+
+    @property
+    def generation(self) -> int:
+        """Generation of the object as read."""
+        return int(self.body["metadata"].get("generation", 0))
+
+    def found(self, kind: ConditionType, status: bool | None, reason: str, message: str = "") -> None:
+        """Record a finding."""
+        self.findings[kind] = Finding(kind, status, reason, message)
+
+    def again_in(self, seconds: float) -> None:
+        """Ask for another pass; the earliest wish counts."""
+        self.requeue.append(seconds)
+
+
+Step = Callable[[Pass, World], Awaitable[bool]]
+"""A step returns False to leave the deployed objects as they are and go on to observing."""

@@ -1,0 +1,39 @@
+"""Plan -> the engine's command line. Everything that moves memory is written out."""
+
+from __future__ import annotations
+
+from tonnage.api.v1alpha1 import Spec
+from tonnage.planning.plan import Plan
+from tonnage.rendering.settings import ENGINE_PORT, MODELS_PATH, SHUTDOWN_TIMEOUT_SECONDS
+
+
+def engine_arguments(plan: Plan, *, spec: Spec) -> list[str]:
+    """Arguments of vLLM's API server for `plan`, the user's own last.
+
+    Names as in vLLM 0.32 engine/arg_utils.py and entrypoints/openai/cli_args.py.
+    """
+    pinned: dict[str, str | int] = {
+        "--model": model_path(spec),
+        "--served-model-name": spec.served_name,
+        "--host": "0.0.0.0",  # noqa: S104 - the pod's own address is not known before it starts
+        "--port": ENGINE_PORT,
+        "--dtype": plan.weights_dtype,
+        "--max-model-len": plan.context_length,
+        "--kv-cache-memory-bytes": plan.memory.kv,
+        "--kv-cache-dtype": plan.kv_dtype,
+        "--block-size": plan.block_size,
+        "--max-num-seqs": plan.max_num_seqs,
+        "--max-num-batched-tokens": plan.max_num_batched_tokens,
+        "--tensor-parallel-size": plan.tensor_parallel,
+        "--shutdown-timeout": SHUTDOWN_TIMEOUT_SECONDS,
+    }
+    words = [word for name, value in pinned.items() for word in (name, str(value))]
+    words.append("--enable-prefix-caching" if plan.prefix_caching else "--no-enable-prefix-caching")
+    if plan.gpus_per_replica == 0:
+        words.append("--enforce-eager")
+    return [*words, *spec.engine.extra_args]
+
+
+def model_path(spec: Spec) -> str:
+    """Directory of the model inside the pod."""
+    return f"{MODELS_PATH}/{spec.model.path}".rstrip("/")

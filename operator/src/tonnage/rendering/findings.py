@@ -1,0 +1,205 @@
+"""Findings: each condition that is seen rather than decided, one pure function each.
+
+Every function takes the snapshot and returns a Finding with its reason and the numbers behind it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tonnage.api.conditions import Finding
+from tonnage.api.status import ConditionType
+from tonnage.planning.plan import Plan
+from tonnage.rendering.names import PLAN
+from tonnage.rendering.observations import Pod, Report
+
+VERIFIED, REPORTED, MISMATCH = "Verified", "Reported", "Mismatch"
+_CRASH_REASONS = {
+    "CrashLoopBackOff",
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+}
+_START_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A worker pod and what its worker last said; `report` None if nothing yet."""
+
+    pod: Pod
+    report: Report | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What a status is computed from.
+
+    `findings` are those of the steps before (Accepted, ModelResolved, Planned, ...); `plan` is the plan in
+    force with its hash; `deployment` the live Deployment or None.
+    """
+
+    generation: int
+    findings: tuple[Finding, ...]
+    plan: Plan | None
+    plan_hash: str
+    wanted: int
+    deployment: Mapping[str, Any] | None
+    workers: Sequence[Worker]
+    selector: str
+
+    @property
+    def current(self) -> list[Worker]:
+        """Workers of the plan in force that are not leaving."""
+        return [w for w in self.workers if w.pod.labels.get(PLAN) == self.plan_hash and not w.pod.deleting]
+
+
+def capacity(snapshot: Snapshot) -> Finding:
+    """CapacityVerified: do the engines of the plan in force hold what was planned?"""
+    kind = ConditionType.CAPACITY_VERIFIED
+    plan = snapshot.plan
+    if plan is None:
+        return Finding(kind, None, "NoPlan", "nothing is planned yet")
+    for worker in snapshot.current:
+        if worker.report is not None and worker.report.state == MISMATCH:
+            return Finding(kind, False, worker.report.reason or "CapacityMismatch", worker.report.message)
+        if worker.report is not None and worker.report.state == REPORTED:
+            return Finding(kind, False, "ReportedOnly", worker.report.message)
+    verified = [w for w in snapshot.current if w.report is not None and w.report.state == VERIFIED]
+    if not verified:
+        return Finding(
+            kind, None, "Verifying", f"{plan.blocks} KV blocks planned; no engine has reported yet"
+        )
+    text = (
+        f"{plan.blocks} KV blocks, {plan.tokens} tokens and {plan.concurrency_at_context:g}x concurrency "
+        f"planned and reported by {len(verified)} of {len(snapshot.current)} pods"
+    )
+    return Finding(kind, True, "EngineEqualsPlan", text)
+
+
+def available(snapshot: Snapshot) -> Finding:
+    """Available: does anything serve, whatever its plan?"""
+    kind = ConditionType.AVAILABLE
+    serving = sum(w.pod.ready and not w.pod.deleting for w in snapshot.workers)
+    if snapshot.wanted == 0:
+        return Finding(kind, False, "ScaledToZero", "no replicas are wanted")
+    if serving:
+        return Finding(kind, True, "Serving", f"{serving} of {snapshot.wanted} replicas serve")
+    return Finding(kind, False, "NoReadyReplicas", f"none of {snapshot.wanted} replicas is ready")
+
+
+def progressing(snapshot: Snapshot) -> Finding:
+    """Progressing: is a roll-out under way, and what holds it up?"""
+    kind = ConditionType.PROGRESSING
+    if snapshot.deployment is None:
+        return Finding(kind, False, "NotDeployed", "there is no Deployment yet")
+    if rolled_out(snapshot):
+        return Finding(kind, False, "RolledOut", "all replicas run the plan in force")
+    if snapshot.deployment["spec"].get("paused"):
+        return Finding(kind, False, "Paused", "spec.rollout.paused is true")
+    for condition in snapshot.deployment.get("status", {}).get("conditions", ()):
+        if condition["type"] == "Progressing" and condition["status"] == "False":
+            return Finding(kind, False, condition["reason"], _with_cause(condition["message"], snapshot))
+    return Finding(kind, True, "RollingOut", _with_cause("replicas are starting", snapshot))
+
+
+def degraded(snapshot: Snapshot) -> Finding:
+    """Degraded: does something fail that will not mend by waiting?"""
+    kind = ConditionType.DEGRADED
+    for worker in snapshot.current:
+        if worker.report is not None and worker.report.state == MISMATCH:
+            return Finding(kind, True, worker.report.reason or "CapacityMismatch", worker.report.message)
+    for worker in snapshot.current:
+        failure = _failure(worker.pod)
+        if failure is not None:
+            return Finding(kind, True, *failure)
+    return Finding(kind, False, "AsPlanned", "")
+
+
+def _failure(pod: Pod) -> tuple[str, str] | None:
+    """Reason and message if the pod cannot start or keeps crashing."""
+    if pod.waiting_reason in _START_REASONS:
+        return pod.waiting_reason, f"pod {pod.name}: {pod.waiting_message}"
+    if pod.waiting_reason not in _CRASH_REASONS or pod.ready:
+        return None
+    if pod.last_exit is None:
+        return pod.waiting_reason, f"pod {pod.name}: {pod.waiting_message}"
+    reason, text = exit_cause(pod)
+    return reason, f"pod {pod.name} ended {pod.restarts} times: {text}"
+
+
+def exit_cause(pod: Pod) -> tuple[str, str]:
+    """Why a worker ended: its own machine-readable message, else what the kubelet saw."""
+    last = pod.last_exit
+    if last is None:
+        return "Unknown", "no exit is recorded"
+    cause = parse_exit_message(last.message)
+    if cause is not None:
+        return cause
+    return last.reason or "Exited", f"exit code {last.exit_code}: {last.message[-300:] or 'no message'}"
+
+
+def parse_exit_message(message: str) -> tuple[str, str] | None:
+    """Reason and message of a worker's termination message; None if it is not one."""
+    try:
+        data = json.loads(message)
+        return str(data["reason"]), str(data["message"])[:600]
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def ready(snapshot: Snapshot, findings: Mapping[ConditionType, Finding]) -> Finding:
+    """Ready: the summary. True only if the spec as written is accepted, planned, verified and serving."""
+    kind = ConditionType.READY
+    for needed in (ConditionType.ACCEPTED, ConditionType.MODEL_RESOLVED, ConditionType.PLANNED):
+        finding = findings.get(needed)
+        if finding is None or finding.status is not True:
+            reason = finding.reason if finding else "Pending"
+            return Finding(kind, False, reason, finding.message if finding else "not looked at yet")
+    if findings[ConditionType.DEGRADED].status:
+        return Finding(
+            kind, False, findings[ConditionType.DEGRADED].reason, findings[ConditionType.DEGRADED].message
+        )
+    finding = findings[ConditionType.CAPACITY_VERIFIED]
+    if snapshot.wanted and finding.status is not True and finding.reason != "ReportedOnly":
+        return Finding(kind, False, finding.reason, finding.message)
+    if not rolled_out(snapshot):
+        finding = findings[ConditionType.PROGRESSING]
+        return Finding(kind, False, finding.reason, finding.message)
+    if snapshot.wanted == 0:
+        return Finding(kind, True, "ScaledToZero", "no replicas are wanted")
+    return Finding(kind, True, "Serving", f"{snapshot.wanted} of {snapshot.wanted} replicas serve as planned")
+
+
+def rolled_out(snapshot: Snapshot) -> bool:
+    """All wanted replicas run the plan in force, are ready, and no other is left."""
+    deployment = snapshot.deployment
+    if deployment is None:
+        return False
+    status = deployment.get("status", {})
+    counts = (
+        status.get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+    )
+    return (
+        status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 1)
+        and all(count == snapshot.wanted for count in counts)
+        and deployment["spec"].get("replicas") == snapshot.wanted
+        and deployment["spec"]["template"]["metadata"]["labels"].get(PLAN) == snapshot.plan_hash
+    )
+
+
+def _with_cause(text: str, snapshot: Snapshot) -> str:
+    """`text`, and what the first pod that does not run says."""
+    for worker in snapshot.current:
+        pod = worker.pod
+        if pod.unschedulable:
+            return f"{text}; pod {pod.name} has no node: {pod.unschedulable}"
+        if pod.waiting_reason and pod.waiting_reason != "ContainerCreating":
+            return f"{text}; pod {pod.name}: {pod.waiting_reason}: {pod.waiting_message}"
+        if pod.last_exit is not None and not pod.ready:
+            return f"{text}; pod {pod.name} ended before: {': '.join(exit_cause(pod))}"
+    return text

@@ -1,0 +1,161 @@
+"""Plan -> what is stored and shown of it: `status.plan` and the immutable ConfigMap."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tonnage.api.v1alpha1 import Spec
+from tonnage.planning.plan import Alternative, MemoryBytes, Plan, Quality
+from tonnage.rendering.names import PLAN, PLAN_COMPONENT, Manifest, Owner, metadata, plan_name, short_hash
+from tonnage.rendering.settings import (
+    ENDPOINT_SECONDS,
+    KEPT_KEY,
+    PLAN_KEY,
+    SHUTDOWN_TIMEOUT_SECONDS,
+)
+
+SCHEMA = 1
+
+
+def figure(value: float) -> str:
+    """A fraction as text: as many digits as it needs, none after a whole number (no floats in the API)."""
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def short_figure(value: float) -> str:
+    """A fraction for people, two decimals at most."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def build_plan_status(plan: Plan, *, plan_hash: str) -> Manifest:
+    """`status.plan` (see tonnage.api.status.PlanStatus)."""
+    memory = plan.memory
+    return {
+        "hash": plan_hash,
+        "engineVersion": plan.engine_version,
+        "inputs": {
+            "contextLength": plan.context_length,
+            "concurrency": plan.concurrency,
+            "typicalTokens": plan.typical_tokens,
+        },
+        "placement": {
+            "pool": plan.pool,
+            "product": plan.product,
+            "gpusPerReplica": plan.gpus_per_replica,
+            "tensorParallel": plan.tensor_parallel,
+        },
+        "weights": {"dtype": plan.weights_dtype, "bytesPerRank": memory.weights},
+        "memoryBytes": {
+            "total": memory.total,
+            "context": memory.context,
+            "nonTorch": memory.non_torch,
+            "weights": memory.weights,
+            "activation": memory.activation,
+            "graphs": memory.graphs,
+            "burstMargin": memory.burst_margin,
+            "kv": memory.kv,
+        },
+        "kv": _build_kv(plan),
+        "quality": plan.quality.value,
+        "reason": plan.reason[:512],
+        "alternatives": [{"what": a.what[:256], "why": a.why[:256]} for a in plan.alternatives[:5]],
+    }
+
+
+def _build_kv(plan: Plan) -> Manifest:
+    return {
+        "dtype": plan.kv_dtype,
+        "blockSize": plan.block_size,
+        "blocks": plan.blocks,
+        "tokens": plan.tokens,
+        "bytesPerBlock": plan.bytes_per_block,
+        "concurrencyAtContext": short_figure(plan.concurrency_at_context),
+        "concurrencyAtTypical": short_figure(plan.concurrency_at_typical),
+        "savedByArchitecture": plan.saved_by_architecture[:256],
+    }
+
+
+def hash_of(plan: Plan, *, spec: Spec) -> str:
+    """Identity of a plan: whatever the worker reads from its plan file enters."""
+    return short_hash(_content(plan, spec=spec, plan_hash=""))
+
+
+def _content(plan: Plan, *, spec: Spec, plan_hash: str) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "hash": plan_hash,
+        "engineVersion": plan.engine_version,
+        "verification": spec.engine.verification.value,
+        "expected": {
+            "blocks": plan.blocks,
+            "tokens": plan.tokens,
+            "concurrency": figure(plan.concurrency_at_context),
+            "blockSize": plan.block_size,
+            "kvDtype": plan.kv_dtype,
+            "kvCacheMemoryBytes": plan.memory.kv,
+        },
+        "drain": {
+            "endpointSeconds": ENDPOINT_SECONDS,
+            "shutdownTimeoutSeconds": SHUTDOWN_TIMEOUT_SECONDS,
+        },
+        "plan": build_plan_status(plan, plan_hash=plan_hash),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What the operator keeps of a decision, to find again after a restart.
+
+    `inputs` identifies everything the plan depends on, `source` the model's files; `model` is the model's
+    profile in its wire form, so that the files need not be read again.
+    """
+
+    inputs: str
+    source: str
+    model: Mapping[str, Any]
+    plan: Plan
+
+
+def build_plan_config_map(kept: Kept, *, spec: Spec, owner: Owner) -> Manifest:
+    """The immutable ConfigMap that holds a plan: the worker's file, and what the operator keeps it by."""
+    plan = kept.plan
+    plan_hash = hash_of(plan, spec=spec)
+    meta = metadata(
+        owner, name=plan_name(owner, plan_hash), component=PLAN_COMPONENT, extra_labels={PLAN: plan_hash}
+    )
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": meta,
+        "immutable": True,
+        "data": {
+            PLAN_KEY: json.dumps(_content(plan, spec=spec, plan_hash=plan_hash), separators=(",", ":")),
+            KEPT_KEY: json.dumps(dataclasses.asdict(kept), separators=(",", ":")),
+        },
+    }
+
+
+def read_kept(config_map: Mapping[str, Any]) -> Kept | None:
+    """The decision kept in a plan ConfigMap; None if it is not readable (written by another version)."""
+    try:
+        data = json.loads(config_map["data"][KEPT_KEY])
+        plan = data["plan"]
+        return Kept(
+            inputs=data["inputs"],
+            source=data["source"],
+            model=data["model"],
+            plan=Plan(
+                **{
+                    **plan,
+                    "memory": MemoryBytes(**plan["memory"]),
+                    "quality": Quality(plan["quality"]),
+                    "alternatives": tuple(Alternative(**a) for a in plan["alternatives"]),
+                }
+            ),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
