@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,7 +94,8 @@ def accept(body: Mapping[str, Any]) -> Spec | Refusal:
     engine argument or variable that the plan decides).
     """
     try:
-        spec = Spec.model_validate(body.get("spec") or {})
+        # strict, as the API server is: no "8" for 8, no true for 1
+        spec = Spec.model_validate_json(json.dumps(body.get("spec") or {}), strict=True)
     except ValidationError as error:
         return Refusal("InvalidSpec", _explain(error))
     refused = unsupported(spec)

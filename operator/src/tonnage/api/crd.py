@@ -177,7 +177,12 @@ def _with_defaults(model: type[BaseModel], schema: Schema) -> Schema:
         child = schema["properties"][alias]
         if field.default_factory is not None:
             value = field.get_default(call_default_factory=True, validated_data={})
-            child["default"] = {} if isinstance(value, BaseModel) else to_jsonable_python(value)
+            # whole: the API server validates a default before it fills in nested ones
+            default = to_jsonable_python(value, by_alias=True, exclude_none=True)
+            if default and any(default.values() if isinstance(default, dict) else default):
+                child["default"] = default
+            else:
+                child.pop("default", None)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             _with_defaults(field.annotation, child)
     return schema
