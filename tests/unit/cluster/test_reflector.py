@@ -1,0 +1,112 @@
+"""The reflector under faults: 410, broken watches, and what is remembered between them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tonnage.cluster import reflector as module
+from tonnage.cluster.port import POD, ApiError, Event, Kind, Listing, Object
+from tonnage.cluster.reflector import Reflector
+
+
+class Script:
+    """A cluster that plays a script of listings and watches, then stays silent."""
+
+    def __init__(self, *, lists: list[Any], watches: list[list[Any]]) -> None:
+        self.lists, self.watches = lists, watches
+        self.versions: list[str] = []
+
+    async def list(self, _kind: Kind, *, selector: str = "") -> Listing:
+        answer = self.lists.pop(0)
+        if isinstance(answer, ApiError):
+            raise answer
+        return Listing(*answer)
+
+    async def watch(self, _kind: Kind, *, resource_version: str, selector: str = "") -> AsyncIterator[Event]:
+        self.versions.append(resource_version)
+        if not self.watches:
+            await asyncio.Event().wait()
+        for event in self.watches.pop(0):
+            if isinstance(event, ApiError):
+                raise event
+            yield event
+
+
+class Told:
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+
+    def replace(self, _kind: Kind, objects: list[Object]) -> None:
+        self.calls.append(("replace", [o["metadata"]["name"] for o in objects]))
+
+    def put(self, _kind: Kind, body: Object) -> None:
+        self.calls.append(("put", body["metadata"]["name"]))
+
+    def remove(self, _kind: Kind, body: Object) -> None:
+        self.calls.append(("remove", body["metadata"]["name"]))
+
+
+def event(type_: str, name: str, version: int) -> Event:
+    return Event(type_, {"metadata": {"name": name, "resourceVersion": str(version)}})
+
+
+def item(name: str) -> Object:
+    return {"metadata": {"name": name}}
+
+
+async def play(script: Script) -> tuple[Told, Reflector]:
+    told = Told()
+    reflector = Reflector(script, POD, told, selector="", clock=lambda: 7.0)  # type: ignore[arg-type]
+    task = asyncio.create_task(reflector.run())
+    while script.watches or script.lists or len(script.versions) == 0:
+        await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    task.cancel()
+    return told, reflector
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_BACKOFF_SECONDS", 0.0)
+
+
+async def test_events_follow_the_list_and_the_next_watch_starts_where_the_last_one_ended() -> None:
+    script = Script(
+        lists=[([item("a")], "10")],
+        watches=[[event("ADDED", "b", 11), event("BOOKMARK", "", 15)], [event("DELETED", "a", 16)]],
+    )
+    told, reflector = await play(script)
+    assert told.calls == [("replace", ["a"]), ("put", "b"), ("remove", "a")]
+    assert script.versions == ["10", "15", "16"]
+    assert reflector.synced.is_set()
+    assert reflector.last_contact == 7.0
+
+
+async def test_410_lists_again_so_that_a_missed_deletion_is_seen() -> None:
+    script = Script(lists=[([item("a")], "10"), ([], "20")], watches=[[ApiError(410, "too old")], []])
+    told, _ = await play(script)
+    assert told.calls == [("replace", ["a"]), ("replace", [])]
+    assert script.versions[:2] == ["10", "20"]
+
+
+async def test_a_broken_watch_goes_on_from_the_last_event_without_a_list() -> None:
+    script = Script(
+        lists=[([], "10")],
+        watches=[[event("ADDED", "a", 11), ApiError(0, "connection reset")], [event("ADDED", "b", 12)]],
+    )
+    told, _ = await play(script)
+    assert told.calls == [("replace", []), ("put", "a"), ("put", "b")]
+    assert script.versions == ["10", "11", "12"]
+
+
+async def test_a_list_that_fails_is_repeated() -> None:
+    script = Script(
+        lists=[ApiError(500, "etcd"), ApiError(429, "busy", retry_after=0.0), ([], "5")], watches=[]
+    )
+    told, _ = await play(script)
+    assert told.calls == [("replace", [])]

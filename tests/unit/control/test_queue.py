@@ -1,0 +1,60 @@
+"""The keyed queue: once in line, one at a time per key, pauses that grow."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tonnage.control.queue import MAX_BACKOFF_SECONDS, KeyedQueue
+
+A, B = ("default", "a"), ("default", "b")
+
+
+async def test_a_key_is_in_line_once() -> None:
+    queue = KeyedQueue()
+    queue.add(A)
+    queue.add(A)
+    queue.add(B)
+    assert (len(queue), await queue.take(), await queue.take(), len(queue)) == (2, A, B, 0)
+
+
+async def test_a_key_added_while_it_is_worked_on_comes_again_and_never_in_parallel() -> None:
+    queue = KeyedQueue()
+    queue.add(A)
+    key = await queue.take()
+    queue.add(A)
+    queue.add(A)
+    assert len(queue) == 0
+    queue.done(key)
+    assert await queue.take() == A
+    queue.done(A)
+    assert len(queue) == 0
+
+
+async def test_the_earlier_timer_stands_and_a_forgotten_key_does_not_come() -> None:
+    queue = KeyedQueue()
+    queue.add_after(A, seconds=60)
+    queue.add_after(A, seconds=0.01)
+    queue.add_after(A, seconds=60)
+    assert await asyncio.wait_for(queue.take(), timeout=5) == A
+    queue.add_after(B, seconds=0.01)
+    queue.forget(B)
+    await asyncio.sleep(0.05)
+    assert len(queue) == 0
+
+
+async def test_pauses_double_up_to_a_minute_and_start_anew_after_a_success() -> None:
+    queue = KeyedQueue()
+    loop = asyncio.get_running_loop()
+
+    def pause() -> float:
+        queue.add_failed(A)
+        timer = queue._timers.pop(A)
+        timer.cancel()
+        return timer.when() - loop.time()
+
+    pauses = [pause() for _ in range(14)]
+    assert 0.1 < pauses[0] < 0.3
+    assert all(later > earlier * 1.2 for earlier, later in zip(pauses[:7], pauses[1:8], strict=True))
+    assert max(pauses) <= MAX_BACKOFF_SECONDS * 1.2
+    queue.succeeded(A)
+    assert pause() < 0.3
