@@ -18,7 +18,9 @@ from harness.steps import run, step
 PYTHON = Path("/usr/bin/python3")
 """Debian's interpreter: the images use it, so what it installs and compiles is valid there."""
 REQUIREMENTS = REPOSITORY / "requirements/engine-cpu.txt"
-LAUNCHER = Path(__file__).with_name("fast_api_server.py")
+LAUNCHER = Path(__file__).parent / "launcher/fast_api_server.py"
+IMAGE_SITE = "/usr/local/lib/python3.11/dist-packages"
+"""Where Debian's Python looks for installed packages, in the images."""
 ENVIRONMENT = {
     "VLLM_TARGET_DEVICE": "cpu",
     "HF_HUB_OFFLINE": "1",
@@ -55,16 +57,36 @@ def cpu_extension() -> str:
     return next((name for flag, name in _EXTENSIONS.items() if flag in flags), "_C_AVX2.abi3.so")
 
 
-def compile_python(directory: Path) -> None:
-    """Write byte code that stays valid whatever the modification times in the image are."""
-    argv = [PYTHON, "-m", "compileall", "-q", "-j2", "--invalidation-mode", "unchecked-hash", directory]
+def compile_python(directory: Path, *, prefix: str = IMAGE_SITE) -> None:
+    """Write byte code for files that an image has below `prefix`, valid whatever their modification times."""
+    argv: list[str | Path] = [
+        PYTHON,
+        "-m",
+        "compileall",
+        "-q",
+        "-j2",
+        "--invalidation-mode",
+        "unchecked-hash",
+    ]
+    argv += ["-s", directory, "-p", prefix, directory]
     # Some packages ship templates that are not valid Python: they are never imported.
     subprocess.run([str(word) for word in argv], check=False, stdout=subprocess.DEVNULL)
 
 
 def install_packages(target: Path, requirements: Path) -> None:
     """Install a complete, pinned list of packages into a directory."""
-    argv = [uv(), "pip", "install", "--python", PYTHON, "--target", target, "--no-deps", "-r", requirements]
+    argv: list[str | Path] = [
+        uv(),
+        "pip",
+        "install",
+        "--python",
+        PYTHON,
+        "--target",
+        target,
+        "--no-deps",
+        "-r",
+        requirements,
+    ]
     run(f"install {requirements.stem}", argv)
 
 
@@ -83,7 +105,7 @@ def _prune(site: Path) -> None:
 
 def engine_site() -> Path:
     """The directory that holds the engine; installed at the first call (about two minutes)."""
-    key = content_key(REQUIREMENTS, Path(__file__), Path(cuda_stubs.__file__), LAUNCHER, cpu_extension())
+    key = content_key(REQUIREMENTS, Path(__file__), Path(cuda_stubs.__file__), cpu_extension())
     site = CACHE / "engine" / key
     if not site.exists():
         site.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +114,6 @@ def engine_site() -> Path:
             install_packages(draft, REQUIREMENTS)
             cuda_stubs.write_stubs(draft / "torch/lib")
             _prune(draft)
-            shutil.copy(LAUNCHER, draft)
             compile_python(draft)
         draft.chmod(0o755)
         draft.rename(site)

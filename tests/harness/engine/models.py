@@ -72,7 +72,7 @@ def models_directory() -> Path:
             extra, draft = Path(scratch, "extra"), Path(scratch, "draft")
             install_packages(extra, REQUIREMENTS)
             path = f"{engine_site()}:{extra}:{REPOSITORY / 'tests'}"
-            argv = [PYTHON, "-m", "harness.engine.models", extra, draft]
+            argv: list[str | Path] = [PYTHON, "-m", "harness.engine.models", extra, draft]
             run("make models", argv, env={**ENVIRONMENT, "PYTHONPATH": path})
             draft.rename(directory)
     return directory
