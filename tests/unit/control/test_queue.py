@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 from tonnage.control.queue import MAX_BACKOFF_SECONDS, KeyedQueue
 
@@ -54,7 +55,7 @@ async def test_pauses_double_up_to_a_minute_and_start_anew_after_a_success() -> 
 
     pauses = [pause() for _ in range(14)]
     assert 0.1 < pauses[0] < 0.3
-    assert all(later > earlier * 1.2 for earlier, later in zip(pauses[:7], pauses[1:8], strict=True))
+    assert all(later > earlier * 1.2 for earlier, later in pairwise(pauses[:8]))
     assert max(pauses) <= MAX_BACKOFF_SECONDS * 1.2
     queue.succeeded(A)
     assert pause() < 0.3

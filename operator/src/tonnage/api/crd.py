@@ -65,11 +65,11 @@ def _version() -> Schema:
                     "kind": {"type": "string"},
                     "metadata": {
                         "type": "object",
-                        # children carry this name: a Service needs a DNS label
+                        # children carry this name, a Job with 19 characters more: a DNS label each
                         "properties": {
                             "name": {
                                 "type": "string",
-                                "maxLength": 50,
+                                "maxLength": 44,
                                 "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$",
                             }
                         },

@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30.0
+SHORT_WATCH_SECONDS = 1.0
 
 
 class Sink(Protocol):
@@ -51,8 +52,13 @@ class Reflector:
             try:
                 if not self._version:
                     await self._list()
+                opened = self._clock()
                 await self._watch()
-                pause = FIRST_BACKOFF_SECONDS
+                if self._clock() - opened >= SHORT_WATCH_SECONDS:
+                    pause = FIRST_BACKOFF_SECONDS
+                else:
+                    # a watch that ends at once, without an error, must not become a hot loop
+                    await asyncio.sleep(FIRST_BACKOFF_SECONDS)
             except ApiError as error:
                 if error.gone:
                     self._version = ""

@@ -16,7 +16,7 @@ def source_of(spec: Spec) -> str:
 
 def inspection_name(owner: Owner, source: str) -> str:
     """Name of the Job that reads the model `source`."""
-    return f"{owner.name}-{INSPECT}-{source}"[:63]
+    return f"{owner.name}-{INSPECT}-{source}"
 
 
 def build_inspection(spec: Spec, *, owner: Owner, settings: Settings) -> Manifest:

@@ -120,10 +120,9 @@ class Kept:
     plan: Plan
 
 
-def build_plan_config_map(kept: Kept, *, spec: Spec, owner: Owner) -> Manifest:
+def build_plan_config_map(kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner) -> Manifest:
     """The immutable ConfigMap that holds a plan: the worker's file, and what the operator keeps it by."""
     plan = kept.plan
-    plan_hash = hash_of(plan, spec=spec)
     meta = metadata(
         owner, name=plan_name(owner, plan_hash), component=PLAN_COMPONENT, extra_labels={PLAN: plan_hash}
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tonnage.api.status import ConditionType
-from tonnage.cluster.port import BY_KIND, ApiError
+from tonnage.cluster.port import BY_KIND, CONFIG_MAP, ApiError
 from tonnage.control.children import ConflictError, apply_child
 from tonnage.control.world import Pass, World
 from tonnage.rendering.deployment import build_deployment, replicas_of
@@ -19,6 +19,9 @@ REFUSED_SECONDS = 60.0
 async def apply_children(p: Pass, world: World) -> bool:
     """Apply what differs. A name that belongs to somebody else is refused, and nothing of it touched."""
     for body in desired_children(p, world):
+        if body["kind"] == CONFIG_MAP.kind and world.store.child(p.key, CONFIG_MAP, body["metadata"]["name"]):
+            # immutable: the plan was written once, perhaps by another version of the operator
+            continue
         try:
             await apply_child(p, world, BY_KIND[body["kind"]], body)
         except ConflictError as conflict:
@@ -39,7 +42,7 @@ def desired_children(p: Pass, world: World) -> list[Manifest]:
     if p.spec is None or p.kept is None:
         return []
     return [
-        build_plan_config_map(p.kept, spec=p.spec, owner=p.owner),
+        build_plan_config_map(p.kept, plan_hash=p.plan_hash, spec=p.spec, owner=p.owner),
         build_service(p.owner),
         build_disruption_budget(p.owner),
         build_deployment(

@@ -15,7 +15,7 @@ from tonnage.gpus import Placement
 from tonnage.models import ModelProfile, to_wire
 from tonnage.planning import Demand, Plan, Rejection, plan_for
 from tonnage.rendering.deployment import memory_request_bytes
-from tonnage.rendering.names import short_hash
+from tonnage.rendering.names import PLAN, short_hash
 from tonnage.rendering.plan import Kept, hash_of, read_kept
 
 NEEDS_ROOM = {"NoUsableNode", "NotEnoughMemory"}
@@ -27,8 +27,8 @@ async def decide_plan(p: Pass, world: World) -> bool:
         return False
     version = p.spec.engine.version or world.settings.engine_version
     demand, placement = demand_of(p.spec), _placement(p.spec)
-    inputs = _inputs(demand, placement=placement, source=p.source, version=version)
-    kept = _kept(p, world, inputs=inputs)
+    inputs = _inputs(p.spec, demand=demand, placement=placement, source=p.source, version=version)
+    kept, plan_hash = _kept(p, world, inputs=inputs)
     if kept is None:
         outcome = _plan(demand, placement=placement, version=version, model=p.model, world=world)
         if isinstance(outcome, Rejection):
@@ -39,7 +39,7 @@ async def decide_plan(p: Pass, world: World) -> bool:
     if given is not None and quantities.whole_bytes(given) < needed:
         return _rejected(p, world, _too_little(given, needed_bytes=needed))
     world.waiting_for_room.discard(p.key)
-    p.kept, p.plan_hash = kept, hash_of(kept.plan, spec=p.spec)
+    p.kept, p.plan_hash = kept, plan_hash or hash_of(kept.plan, spec=p.spec)
     p.found(ConditionType.PLANNED, True, "Planned", kept.plan.reason)
     return True
 
@@ -48,17 +48,26 @@ def _placement(spec: Spec) -> Placement:
     return Placement(node_selector=dict(spec.template.node_selector), tolerations=tolerations_of(spec))
 
 
-def _inputs(demand: Demand, *, placement: Placement, source: str, version: str) -> str:
+def _inputs(spec: Spec, *, demand: Demand, placement: Placement, source: str, version: str) -> str:
     """Identity of everything that may replace a plan. Nodes are not in it: one that joins changes nothing."""
-    return short_hash([dataclasses.asdict(demand), dataclasses.asdict(placement), source, version])
+    return short_hash(
+        [
+            dataclasses.asdict(demand),
+            dataclasses.asdict(placement),
+            source,
+            version,
+            spec.engine.verification.value,
+        ]
+    )
 
 
-def _kept(p: Pass, world: World, *, inputs: str) -> Kept | None:
+def _kept(p: Pass, world: World, *, inputs: str) -> tuple[Kept | None, str]:
+    """The decision made for these inputs before, and its plan's hash."""
     for config_map in world.store.children(p.key, CONFIG_MAP):
         kept = read_kept(config_map)
         if kept is not None and kept.inputs == inputs:
-            return kept
-    return None
+            return kept, config_map["metadata"]["labels"][PLAN]
+    return None, ""
 
 
 def _plan(

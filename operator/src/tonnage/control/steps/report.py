@@ -8,6 +8,7 @@ from typing import Any
 
 from tonnage.api.base import GROUP, KIND, VERSION
 from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT, LLM_DEPLOYMENT, ApiError, Object
+from tonnage.control.children import OwnerGoneError
 from tonnage.control.world import Pass, World
 from tonnage.planning.plan import Plan
 from tonnage.rendering.events import transitions
@@ -29,7 +30,12 @@ async def report_status(p: Pass, world: World) -> bool:
     _calm_kv_used(p, world, status, before)
     if status == before:
         return True
-    world.store.absorb_object(await world.cluster.apply_status(LLM_DEPLOYMENT, _body(p, status)))
+    try:
+        world.store.absorb_object(await world.cluster.apply_status(LLM_DEPLOYMENT, _body(p, status)))
+    except ApiError as error:
+        if error.not_found:
+            raise OwnerGoneError(p.owner.name) from error
+        raise
     for kind, reason, message in transitions(before, status):
         logger.info(message, extra={"object": "/".join(p.key), "reason": reason})
         await _post(p, world, kind=kind, reason=reason, message=message)

@@ -1,0 +1,184 @@
+"""Status from a snapshot: one table of situations, and what conditions and phase say of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tonnage.api.conditions import Finding
+from tonnage.api.status import ConditionType, Status
+from tonnage.rendering.deployment import build_deployment
+from tonnage.rendering.events import transitions
+from tonnage.rendering.findings import Snapshot, Worker
+from tonnage.rendering.status import compute_status
+from unit.rendering.samples import (
+    HASH,
+    OWNER,
+    PLAN_182,
+    SETTINGS,
+    Capacity,
+    Termination,
+    report,
+    spec,
+    worker,
+)
+
+NOW = "2026-01-01T00:00:00Z"
+PASSED = (
+    Finding(ConditionType.ACCEPTED, True, "Accepted"),
+    Finding(ConditionType.MODEL_RESOLVED, True, "Resolved"),
+    Finding(ConditionType.PLANNED, True, "Planned"),
+)
+REFUSED = (Finding(ConditionType.ACCEPTED, False, "InvalidSpec", "spec.x is wrong"),)
+MISMATCH = report(
+    "Mismatch",
+    reason="CapacityMismatch",
+    message="engine holds 91 KV blocks, planned 182",
+    observed=Capacity(blocks=91, tokens=2912, concurrency="1.42"),
+)
+CRASHED = {
+    "ready": False,
+    "running": False,
+    "waiting_reason": "CrashLoopBackOff",
+    "restarts": 3,
+    "last_exit": Termination(
+        exit_code=1, reason="Error", message='{"reason": "NoKvMemory", "message": "too small"}'
+    ),
+}
+
+
+def deployed(ready: int, *, total: int | None = None, plan_hash: str = HASH) -> dict[str, Any]:
+    body = build_deployment(
+        PLAN_182, plan_hash=plan_hash, spec=spec(), owner=OWNER, settings=SETTINGS, replicas=1
+    )
+    body["metadata"]["generation"] = 1
+    names = ("readyReplicas", "availableReplicas", "updatedReplicas")
+    body["status"] = {"observedGeneration": 1, "replicas": total or ready, **dict.fromkeys(names, ready)}
+    return body
+
+
+def status(
+    *workers: Worker,
+    deployment: dict[str, Any] | None = None,
+    findings: tuple[Finding, ...] = PASSED,
+    before: dict[str, Any] | None = None,
+    planned: bool = True,
+    wanted: int = 1,
+) -> dict[str, Any]:
+    snapshot = Snapshot(
+        generation=3,
+        findings=findings,
+        plan=PLAN_182 if planned else None,
+        plan_hash=HASH if planned else "",
+        wanted=wanted,
+        deployment=deployment,
+        workers=workers,
+        selector="a=b",
+    )
+    return compute_status(snapshot, before=before or {}, now=NOW)
+
+
+def condition(body: dict[str, Any], kind: str) -> tuple[str, str]:
+    found = next(c for c in body["conditions"] if c["type"] == kind)
+    return found["status"], found["reason"]
+
+
+SITUATIONS = [
+    # situation, phase, Ready, CapacityVerified, Available, Degraded
+    (status(worker(report()), deployment=deployed(1)), "Ready", "True", "True", "True", "False"),
+    (status(planned=False, findings=REFUSED), "Refused", "False", "Unknown", "False", "False"),
+    (status(deployment=deployed(0, total=1)), "Starting", "False", "Unknown", "False", "False"),
+    (
+        status(worker(report("Starting"), ready=False), deployment=deployed(0, total=1)),
+        "Verifying", "False", "Unknown", "False", "False",
+    ),
+    (
+        status(worker(MISMATCH, ready=False), deployment=deployed(0, total=1)),
+        "Degraded", "False", "False", "False", "True",
+    ),
+    # the old plan serves while the new one is refused: nothing is lost, and both are said
+    (
+        status(
+            worker(report(), name="old", plan_hash="old"),
+            worker(MISMATCH, name="new", ready=False),
+            deployment=deployed(1, total=2),
+        ),
+        "Degraded", "False", "False", "True", "True",
+    ),
+    (
+        status(worker(report()), deployment=deployed(1), findings=REFUSED),
+        "Refused", "False", "True", "True", "False",
+    ),
+    (
+        status(worker(**CRASHED), deployment=deployed(0, total=1)),
+        "Degraded", "False", "Unknown", "False", "True",
+    ),
+    (status(deployment=deployed(0, total=1), wanted=1), "Starting", "False", "Unknown", "False", "False"),
+    (
+        status(worker(report("Reported", message="91, planned 182")), deployment=deployed(1)),
+        "Ready", "True", "False", "True", "False",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "phase", "ready", "verified", "available", "degraded"), SITUATIONS)
+def test_situations(
+    body: dict[str, Any], phase: str, ready: str, verified: str, available: str, degraded: str
+) -> None:
+    assert body["phase"] == phase
+    seen = [condition(body, kind)[0] for kind in ("Ready", "CapacityVerified", "Available", "Degraded")]
+    assert seen == [ready, verified, available, degraded]
+    Status.model_validate(body)
+
+
+def test_a_mismatch_gives_both_numbers_in_both_conditions() -> None:
+    body = status(worker(MISMATCH, ready=False), deployment=deployed(0, total=1))
+    for kind in ("CapacityVerified", "Degraded", "Ready"):
+        text = next(c["message"] for c in body["conditions"] if c["type"] == kind)
+        assert "91" in text
+        assert "182" in text
+
+
+def test_a_crash_is_told_in_the_workers_own_words() -> None:
+    body = status(worker(**CRASHED), deployment=deployed(0, total=1))
+    found = next(c for c in body["conditions"] if c["type"] == "Degraded")
+    assert found["reason"] == "NoKvMemory"
+    assert "too small" in found["message"]
+    assert "3 times" in found["message"]
+
+
+def test_a_pod_without_a_node_says_why() -> None:
+    body = status(worker(ready=False, unschedulable="0/3 nodes fit"), deployment=deployed(0, total=1))
+    assert "0/3 nodes fit" in next(c["message"] for c in body["conditions"] if c["type"] == "Progressing")
+
+
+def test_a_restarted_container_is_not_verified_until_it_says_so_again() -> None:
+    body = status(worker(report("Starting", observed=None), ready=False), deployment=deployed(0, total=1))
+    assert condition(body, "CapacityVerified") == ("Unknown", "Verifying")
+
+
+def test_times_move_only_with_the_status_of_a_condition() -> None:
+    first = status(worker(report()), deployment=deployed(1))
+    for old in first["conditions"]:
+        old["lastTransitionTime"] = "2020-01-01T00:00:00Z"
+    second = status(worker(MISMATCH), deployment=deployed(1), before=first)
+    times = {c["type"]: c["lastTransitionTime"] for c in second["conditions"]}
+    assert times["Accepted"] == "2020-01-01T00:00:00Z"
+    assert times["CapacityVerified"] == NOW
+
+
+def test_events_tell_transitions_once() -> None:
+    good = status(worker(report()), deployment=deployed(1))
+    bad = status(worker(MISMATCH), deployment=deployed(1), before=good)
+    assert {(kind, reason) for kind, reason, _ in transitions(good, bad)} == {("Warning", "CapacityMismatch")}
+    assert list(transitions(good, good)) == []
+    assert [reason for _, reason, _ in transitions({}, good)] == ["Planned", "EngineEqualsPlan"]
+
+
+@pytest.mark.parametrize(
+    ("shares", "text"), [((0.04,), "0%"), ((0.56, 0.58), "60%"), ((1.0,), "100%"), ((None,), "")]
+)
+def test_cache_use_moves_in_steps(shares: tuple[float | None, ...], text: str) -> None:
+    workers = [worker(report(kv_usage=share)) for share in shares]
+    assert status(*workers, deployment=deployed(1))["kvUsedSummary"] == text
