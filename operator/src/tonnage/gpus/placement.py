@@ -20,7 +20,8 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Excluded:
-    """A node the pod cannot use: its name and why, in words that repeat between nodes so that they can be counted."""
+    """A node the pod cannot use: its name and why, in words that repeat between nodes so that they can be
+    counted."""
 
     node: str
     why: str
@@ -35,7 +36,8 @@ class NodeSelection:
 
 
 def select_nodes(nodes: Iterable[Node], *, placement: Placement) -> NodeSelection:
-    """Split `nodes` into those the pod could be scheduled on and the others with the first reason against each."""
+    """Split `nodes` into those the pod could be scheduled on and the others with the first reason against
+    each."""
     usable: list[Node] = []
     excluded: list[Excluded] = []
     for node in sorted(nodes, key=lambda each: each.name):
@@ -65,8 +67,8 @@ def why_unusable(node: Node, *, placement: Placement) -> str | None:
 def tolerates(tolerations: Sequence[Toleration], *, taint: Taint) -> bool:
     """Whether one of `tolerations` matches `taint`, by the rules of Kubernetes' `ToleratesTaint`.
 
-    An empty key with operator Exists matches every taint; an empty effect matches every effect; an empty operator
-    means Equal.
+    An empty key with operator Exists matches every taint; an empty effect matches every effect; an empty
+    operator means Equal.
     """
     return any(_matches(toleration, taint) for toleration in tolerations)
 

@@ -49,7 +49,8 @@ class LayerRun:
 class Weights:
     """The tensors of a checkpoint as stored in its safetensors files.
 
-    `bytes_by_dtype` holds (safetensors dtype name, bytes), sorted by name; `parameters` counts stored elements.
+    `bytes_by_dtype` holds (safetensors dtype name, bytes), sorted by name; `parameters` counts stored
+    elements.
     """
 
     bytes_by_dtype: tuple[tuple[str, int], ...]
@@ -65,22 +66,23 @@ class Weights:
 class ModelShape:
     """What config.json alone tells.
 
-    `dtype` is the torch name the config declares ("bfloat16", "float16", "float32"), None where it declares none;
-    `max_context_tokens` is the model's own limit; `layers` lists runs of layers that keep a KV cache, in model order;
-    `quantization` is the declared method of the weights ("fp8", "awq", ...) or None; `kv_cache_dtype` is the KV dtype
-    that the checkpoint itself asks for ("fp8") or None.
+    `dtype` is the torch name the config declares ("bfloat16", "float16", "float32"), None where it
+    declares none; `max_context_tokens` is the model's own limit and `default_context_tokens` what the
+    engine serves when asked for nothing (less for LongRoPE models); `layers` lists runs of layers that
+    keep a KV cache, in model order; `quantization` is the declared method of the weights ("fp8", "awq",
+    ...) or None. `head_size` and `num_attention_heads` describe the queries.
     """
 
     architecture: str
     dtype: str | None
     max_context_tokens: int
+    default_context_tokens: int
     vocab_size: int
     hidden_size: int
     num_attention_heads: int
     head_size: int
     layers: tuple[LayerRun, ...]
     quantization: str | None
-    kv_cache_dtype: str | None
     tied_embeddings: bool
 
     @property
