@@ -1,0 +1,209 @@
+"""Why did the engine end? From its exit status and the last lines of its log to a reason for programs. Pure.
+
+The patterns follow the messages of vLLM 0.32 (file named at each) and the forms that start-up logs of
+0.6-0.29 show. The first rule that matches decides; the newest matching line gives the message.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+MESSAGE_LIMIT_BYTES = 4096  # the kubelet cuts longer termination messages
+_LINE_LIMIT_CHARACTERS = 1200
+_LOG_PREFIX = re.compile(
+    r"^(?:\([^()]*\)\s*)*"  # (EngineCore pid=57)
+    r"(?:(?:INFO|WARNING|ERROR|CRITICAL|DEBUG)\s+(?:\d\d-\d\d \d\d:\d\d:\d\d)?\s*(?:\[[^\]]*\])?\s*)?"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """How the worker ends: `reason` for programs, `message` for people, the exit code."""
+
+    reason: str
+    message: str
+    exit_code: int
+
+
+def explain(*, returncode: int, tail: Sequence[str], oom_kills: int = 0, was_healthy: bool = False) -> Exit:
+    """Explain an engine that ended by itself.
+
+    `returncode` is negative for a signal (as in subprocess), `tail` the last lines of its output, oldest
+    first, `oom_kills` how often the kernel killed for memory in this container since the start.
+    The worker's exit code is never 0: an engine has no reason to end by itself.
+    """
+    lines = [_strip(line) for line in tail]
+    code = _exit_code(returncode)
+    if oom_kills > 0:
+        message = (
+            f"the kernel killed {oom_kills} process(es) of this container for memory "
+            f"(limit of the container reached); the engine ended with {_status(returncode)}"
+        )
+        return Exit(reason="OutOfMemory", message=message, exit_code=code)
+    found = _match(lines)
+    if found is not None:
+        return Exit(reason=found[0], message=found[1], exit_code=code)
+    if returncode == -signal.SIGKILL:
+        message = "the engine was killed (SIGKILL) and the container's memory limit was not reached"
+        return Exit(reason="EngineKilled", message=message, exit_code=code)
+    phase = "while serving" if was_healthy else "before it was healthy"
+    message = f"the engine ended {phase} with {_status(returncode)}: {_last_error(lines)}"
+    return Exit(reason="EngineExited", message=message, exit_code=code)
+
+
+def render(exit_: Exit) -> str:
+    """The termination message: one line of JSON of at most 4096 bytes; a longer message loses its end."""
+    message = " ".join(exit_.message.split())
+    while True:
+        text = json.dumps(
+            {"reason": exit_.reason, "message": message, "exitCode": exit_.exit_code}, ensure_ascii=False
+        )
+        excess = len(text.encode(errors="replace")) - MESSAGE_LIMIT_BYTES
+        if excess <= 0:
+            return text
+        message = message[: max(0, len(message) - max(1, excess // 4) - 1)] + "…"
+
+
+def _exit_code(returncode: int) -> int:
+    """The shell's convention for signals; 1 for an engine that ended by itself with 0."""
+    if returncode < 0:
+        return 128 - returncode
+    return returncode or 1
+
+
+def _status(returncode: int) -> str:
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return signal.Signals(-returncode).name
+    except ValueError:
+        return f"signal {-returncode}"
+
+
+def _strip(line: str) -> str:
+    return _LOG_PREFIX.sub("", line).strip()
+
+
+def _last_error(lines: Sequence[str]) -> str:
+    """The newest line that looks like an error, else the newest line with text."""
+    errors = [
+        line
+        for line in lines
+        if re.match(r"(?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt)\b|error:|fatal", line, re.I)
+    ]
+    # The last exception of a multi-process engine only says that another process failed.
+    specific = [line for line in errors if not _SECONDARY.search(line)]
+    for candidates in (specific, errors, [line for line in lines if line]):
+        if candidates:
+            return _cut(candidates[-1])
+    return "it wrote nothing"
+
+
+_SECONDARY = re.compile(
+    r"Engine core initialization failed|Engine process failed|See root cause|EngineDeadError"
+)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LINE_LIMIT_CHARACTERS else text[:_LINE_LIMIT_CHARACTERS] + "…"
+
+
+def _match(lines: Sequence[str]) -> tuple[str, str] | None:
+    for reason, pattern, describe in _RULES:
+        for line in reversed(lines):
+            found = pattern.search(line)
+            if found is not None:
+                return reason, describe(found, line)
+    return None
+
+
+def _request_too_long(found: re.Match[str], _: str) -> str:
+    text = (
+        f"KV memory is too small for one request of {found['length']} tokens: "
+        f"it needs {found['needed']} GiB, available are {found['available']} GiB"
+    )
+    if found["estimate"]:
+        text += f"; the estimated maximum length is {found['estimate']} tokens"
+    return text
+
+
+def _too_few_tokens(found: re.Match[str], _: str) -> str:
+    return (
+        f"KV memory is too small for one request of {found['length']} tokens: "
+        f"the estimated maximum length is {found['tokens']} tokens"
+    )
+
+
+def _whole_line(found: re.Match[str], line: str) -> str:
+    return _cut(line[found.start() :] if found.start() < _LINE_LIMIT_CHARACTERS else line)
+
+
+def _from_exception(_: re.Match[str], line: str) -> str:
+    return _cut(line)
+
+
+_RULES: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str], str], str]], ...] = (
+    (  # v1/core/kv_cache_utils.py _check_enough_kv_cache_memory; older versions write "models's"
+        "NoKvMemory",
+        re.compile(
+            r"To serve at least one request with the model(?:'s|s's|s') max seq len \((?P<length>\d+)\)"
+            r",? \(?(?P<needed>[\d.]+) GiB KV cache is needed,? which is larger than"
+            r" the available KV cache memory \((?P<available>-?[\d.]+) GiB\)\.?"
+            r"(?:.*?estimated maximum model length is (?P<estimate>\d+))?"
+        ),
+        _request_too_long,
+    ),
+    (  # the V0 engine
+        "NoKvMemory",
+        re.compile(
+            r"model's max seq len \((?P<length>\d+)\) is larger than the maximum number of tokens"
+            r" that can be stored in KV cache \((?P<tokens>\d+)\)"
+        ),
+        _too_few_tokens,
+    ),
+    ("NoKvMemory", re.compile(r"No available memory for the cache blocks"), _whole_line),
+    (  # v1/worker/cpu_worker.py, v1/worker/utils.py: free memory is checked at start
+        "InsufficientMemory",
+        re.compile(r"(?:Available|Free) memory on .*is less than (?:desired|requested)"),
+        _whole_line,
+    ),
+    (
+        "OutOfMemory",
+        re.compile(
+            r"OutOfMemoryError|CUDA out of memory|HIP out of memory|DefaultCPUAllocator: can't allocate"
+            r"|\bMemoryError\b|Cannot allocate memory"
+        ),
+        _from_exception,
+    ),
+    (  # model_executor/models/registry.py; transformers' AutoConfig
+        "UnknownArchitecture",
+        re.compile(
+            r"Model architectures? .* (?:are|is) not supported|does not recognize this architecture"
+            r"|has no vLLM implementation|Cannot find model module"
+        ),
+        _from_exception,
+    ),
+    (  # config/model.py _get_and_verify_max_len
+        "ContextTooLong",
+        re.compile(r"User-specified max_model_len \(\d+\) is greater than the derived max_model_len"),
+        _whole_line,
+    ),
+    (  # transformers_utils/config.py
+        "ModelNotFound",
+        re.compile(
+            r"Invalid repository ID or local directory specified|is not a local folder|Repo id must be"
+            r"|Cannot find any model weights|no config file found|RepositoryNotFoundError|GatedRepoError"
+        ),
+        _from_exception,
+    ),
+    (
+        "InvalidArguments",
+        re.compile(r"error: (?:unrecognized arguments|argument|the following arguments|ambiguous option).*"),
+        _whole_line,
+    ),
+    ("PortInUse", re.compile(r"\[Errno 98\].*|[Aa]ddress already in use.*"), _whole_line),
+)

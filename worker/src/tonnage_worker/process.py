@@ -1,0 +1,137 @@
+"""The engine as a child process: own session, output passed through line by line, orphans reaped.
+
+As PID 1 (or as subreaper elsewhere) the worker inherits every process whose parent died; `reap` collects all
+children with one waitpid loop, so nothing else in the worker may wait for children.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+_TAIL_LINES = 400
+_LINE_LIMIT_BYTES = 64 * 1024
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper() -> None:
+    """Adopt orphaned descendants even when not PID 1 (a pod with a shared process namespace, a test)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class EngineProcess:
+    """One run of the engine. `ended` resolves to its return code (negative: signal)."""
+
+    def __init__(self, process: subprocess.Popen[bytes], *, loop: asyncio.AbstractEventLoop) -> None:
+        self._process = process
+        self.ended: asyncio.Future[int] = loop.create_future()
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._pumps = [
+            threading.Thread(target=_pump, args=(source.fileno(), sink, self._tail), daemon=True)
+            for source, sink in ((process.stdout, 1), (process.stderr, 2))
+            if source is not None
+        ]
+        for pump in self._pumps:
+            pump.start()
+
+    @property
+    def pid(self) -> int:
+        """Process id; also the id of the engine's session and process group."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the engine's main process is still there."""
+        return not self.ended.done()
+
+    def terminate(self) -> None:
+        """SIGTERM to the main process only: it stops its own children in order."""
+        self._signal(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL to the whole process group."""
+        self._signal(-self.pid, signal.SIGKILL)
+
+    def _signal(self, target: int, number: signal.Signals) -> None:
+        # The id of a reaped main process still names its group while a member lives, and nothing else.
+        if target < 0 or self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(target, number)
+
+    def tail(self, *, wait_seconds: float = 0.0) -> list[str]:
+        """The last lines written; waits so long for the rest of the output of an engine that has ended."""
+        for pump in self._pumps:
+            pump.join(wait_seconds)
+        return list(self._tail)
+
+    def reap(self) -> int:
+        """Collect every child that has ended, the engine among them; returns how many others there were."""
+        orphans = 0
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return orphans
+            if pid == 0:
+                return orphans
+            if pid == self.pid:
+                self._process.returncode = os.waitstatus_to_exitcode(status)
+                self.ended.set_result(self._process.returncode)
+            else:
+                orphans += 1
+
+
+def start_engine(
+    module: str, *, arguments: Sequence[str], environment: Mapping[str, str], loop: asyncio.AbstractEventLoop
+) -> EngineProcess:
+    """Start `python -P -m MODULE ARGUMENTS` in a session of its own; raises OSError."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", module, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(environment),
+        start_new_session=True,
+    )
+    return EngineProcess(process, loop=loop)
+
+
+def _pump(source: int, sink: int, tail: deque[str]) -> None:
+    """Copy whole lines until the end; runs in a thread, so that a slow log blocks no probe."""
+    rest = b""
+    while chunk := os.read(source, _LINE_LIMIT_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _LINE_LIMIT_BYTES:
+            lines, rest = [*lines, rest], b""
+        _emit(lines, sink=sink, tail=tail)
+    if rest:
+        _emit([rest], sink=sink, tail=tail)
+
+
+def _emit(lines: Sequence[bytes], *, sink: int, tail: deque[str]) -> None:
+    tail.extend(line.decode(errors="replace").rstrip("\r") for line in lines)
+    view = memoryview(b"".join(line + b"\n" for line in lines))
+    while view:
+        try:
+            view = view[os.write(sink, view) :]
+        except OSError:  # nobody reads the log any more: the engine must not block on it
+            return
+
+
+def oom_kills(path: str = "/sys/fs/cgroup/memory.events") -> int:
+    """How many processes of this container the kernel has killed for memory (cgroup v2); 0 where unknown."""
+    try:
+        with open(path, encoding="ascii") as events:
+            fields = dict(line.split() for line in events)
+        return int(fields.get("oom_kill", 0))
+    except (OSError, ValueError):
+        return 0
