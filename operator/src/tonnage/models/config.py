@@ -87,8 +87,9 @@ def parse_config(
         vocab_size=fields.integer("vocab_size", low=1, high=_MAX_VOCAB),
         hidden_size=hidden,
         num_attention_heads=heads,
-        head_size=head_size,
+        head_elements=_latent_head_elements(fields) if family.latent else 2 * head_size,
         layers=runs_of(specs),
+        fixed_kv_dtype=family.fixed_kv_dtype,
         quantization=_quantization(fields, hf_quant_config),
         tied_embeddings=fields.flag("tie_word_embeddings"),
     )
@@ -183,11 +184,16 @@ def _latent_spec(fields: Fields, architecture: str) -> LatentAttention:
     if rank is None or model_type not in LATENT_MODEL_TYPES:
         raise ConfigError(
             "UnsupportedAttention",
-            f"config.json: {architecture} with model_type {model_type!r} and kv_lora_rank {rank} does not use "
-            "latent attention in the engine; it does with a rank and model_type "
+            f"config.json: {architecture} with model_type {model_type!r} and kv_lora_rank {rank} does not "
+            "use latent attention in the engine; it does with a rank and model_type "
             f"{', '.join(sorted(LATENT_MODEL_TYPES))}",
         )
     return LatentAttention(latent_size=rank + fields.integer("qk_rope_head_dim", low=1, high=_MAX_HEAD_SIZE))
+
+
+def _latent_head_elements(fields: Fields) -> int:
+    names = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+    return sum(fields.integer(name, low=1, high=_MAX_HEAD_SIZE) for name in names)
 
 
 def _kv_heads(fields: Fields, family: Family, *, heads: int) -> int:

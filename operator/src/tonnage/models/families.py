@@ -29,6 +29,7 @@ class Family:
     `names` maps our field names to the family's own. `per_layer` says whether the engine's model honours
     `layer_types` layer by layer; where it does not, a mixture is refused, as the engine itself refuses it
     or ignores it. `window_switch` names the boolean without which `sliding_window` means nothing.
+    `fixed_kv_dtype` marks models whose attention is built without the cache settings (falcon.py).
     """
 
     latent: bool = False
@@ -42,11 +43,13 @@ class Family:
     per_layer: bool = True
     window_switch: str | None = None
     rope_scales_context: bool = True
+    fixed_kv_dtype: bool = False
 
 
 _TIED: Final = {"tie_word_embeddings": True}
 _QWEN: Final = {"max_position_embeddings": 32768, "sliding_window": 4096, "max_window_layers": 28}
-_DEEPSEEK: Final = Family(latent=True, defaults={"kv_lora_rank": 512, "qk_rope_head_dim": 64})
+_DEEPSEEK_HEADS: Final = {"qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}
+_DEEPSEEK: Final = Family(latent=True, defaults={"kv_lora_rank": 512, **_DEEPSEEK_HEADS})
 
 FAMILIES: Final[Mapping[str, Family]] = {
     "LlamaForCausalLM": Family(defaults={"max_position_embeddings": 2048}, windows=WindowRule.ALL),
@@ -116,6 +119,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
         names={"num_key_value_heads": "num_kv_heads"},
         reads_head_dim=False,
         multi_query=True,
+        fixed_kv_dtype=True,
     ),
     "GPTBigCodeForCausalLM": Family(
         defaults={"n_positions": 1024, "multi_query": True, **_TIED},

@@ -68,9 +68,11 @@ class ModelShape:
 
     `dtype` is the torch name the config declares ("bfloat16", "float16", "float32"), None where it
     declares none; `max_context_tokens` is the model's own limit and `default_context_tokens` what the
-    engine serves when asked for nothing (less for LongRoPE models); `layers` lists runs of layers that
-    keep a KV cache, in model order; `quantization` is the declared method of the weights ("fp8", "awq",
-    ...) or None. `head_size` and `num_attention_heads` describe the queries.
+    engine serves when asked for nothing (less for LongRoPE models). `head_elements` are the elements of
+    key and value that one query head would store per token if heads shared nothing: the measure of what
+    the architecture saves. `layers` lists runs of layers that keep a KV cache, in model order.
+    `fixed_kv_dtype` says that the engine stores this architecture's KV cache in the model's dtype
+    whatever it is told. `quantization` is the declared method of the weights ("fp8", "awq", ...) or None.
     """
 
     architecture: str
@@ -80,8 +82,9 @@ class ModelShape:
     vocab_size: int
     hidden_size: int
     num_attention_heads: int
-    head_size: int
+    head_elements: int
     layers: tuple[LayerRun, ...]
+    fixed_kv_dtype: bool
     quantization: str | None
     tied_embeddings: bool
 

@@ -68,9 +68,16 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One replica, exactly: placement, bytes, and the KV cache the engine must report."""
+    """One replica, exactly: placement, bytes, and the KV cache the engine must report.
+
+    `memory.kv` is what the engine gets as `--kv-cache-memory-bytes`, `memory.total` what the pod needs.
+    `engine_rules` is the release whose rules were used: older than `engine_version` where that is newer
+    than any known. `kv_dtype` and `attention_backend` are passed to the engine, the backend only where it
+    is not None.
+    """
 
     engine_version: str
+    engine_rules: str
     pool: str
     product: str
     gpus_per_replica: int
@@ -82,6 +89,7 @@ class Plan:
     weights_dtype: str
     memory: MemoryBytes
     kv_dtype: str
+    attention_backend: str | None
     block_size: int
     blocks: int
     tokens: int

@@ -1,0 +1,101 @@
+"""A plan's sentences: short, with numbers, and free of anything that changes without the plan changing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tonnage.models import CacheSpec, LatentAttention, SlidingWindow
+from tonnage.planning.candidates import Candidate, Rung
+from tonnage.planning.demand import Question
+from tonnage.planning.memory import bytes_per_token, concurrency
+from tonnage.planning.plan import Quality
+
+MAX_REASON = 512
+_GIB = 2**30
+
+
+def gib(amount_bytes: int) -> str:
+    """Bytes as GiB with two decimals."""
+    return f"{amount_bytes / _GIB:.2f} GiB"
+
+
+def what(rung: Rung) -> str:
+    """A rung in words."""
+    stored = "as shipped" if rung.kv_dtype == "auto" else f"in {rung.kv_dtype}"
+    return f"{rung.quality}: KV cache {stored}"
+
+
+def reason(question: Question, chosen: Candidate) -> str:
+    """Why this plan: one sentence of at most 512 characters."""
+    context, typical = question.context_tokens, question.typical_tokens
+    memory = chosen.memory
+    at_context = concurrency(chosen.layout, blocks=chosen.blocks, length_tokens=context)
+    at_typical = concurrency(chosen.layout, blocks=chosen.blocks, length_tokens=typical)
+    sentence = (
+        f"{what(chosen.rung)} is the {_place(question, chosen.rung)}: {chosen.blocks} blocks of "
+        f"{chosen.layout.bytes_per_block} bytes hold {at_typical:.2f} requests of {typical} tokens "
+        f"({question.demand.concurrency} asked) or {at_context:.2f} of {context}; with {gib(memory.kv)} of "
+        f"KV, {gib(memory.weights)} of weights, {gib(memory.activation)} of activations and "
+        f"{gib(memory.non_torch)} for the engine the pod needs {gib(memory.total)}"
+    )
+    if question.engine.assumed:
+        sentence += (
+            f"; vLLM {question.engine.version} is planned by the rules of {question.engine.rules_version}"
+        )
+    return sentence[:MAX_REASON]
+
+
+def saved_by_architecture(question: Question, *, kv_dtype: str) -> str:
+    """KV bytes per token against the same model with multi-head attention, and what windows forget."""
+    shape = question.model.shape
+    element_bytes = question.element_bytes(kv_dtype)
+    stored = bytes_per_token(shape.layers, element_bytes=element_bytes)
+    unshared = shape.num_layers * shape.num_attention_heads * shape.head_elements * element_bytes
+    name = _attention_name(shape.layers[0].spec, shape.num_attention_heads)
+    if stored == unshared:
+        text = f"{name} stores {stored} bytes per token, so heads save nothing"
+    else:
+        text = (
+            f"{name} stores {stored} bytes per token, {unshared / stored:.1f}x less than multi-head attention"
+        )
+    windows = [run for run in shape.layers if isinstance(run.spec, SlidingWindow)]
+    if not windows:
+        return text
+    layers = sum(run.layers for run in windows)
+    widest = max(run.spec.window_tokens for run in windows if isinstance(run.spec, SlidingWindow))
+    return f"{text}; {layers} of {shape.num_layers} layers forget all but the last {widest} tokens"
+
+
+def not_enough_memory(
+    question: Question, smallest: Candidate, *, node: str, room_bytes: int, remedies: Sequence[str]
+) -> str:
+    """What is needed, what there is, and the nearest demands that would fit."""
+    memory = smallest.memory
+    fixed_bytes = memory.total - memory.kv
+    usable = len(question.selection.usable)
+    text = (
+        f"one replica needs {gib(memory.total)} (KV {gib(memory.kv)} for {question.demand.concurrency} "
+        f"requests of {question.typical_tokens} tokens or one of {question.context_tokens}, "
+        f"{what(smallest.rung)}; weights {gib(memory.weights)}, activations {gib(memory.activation)}, "
+        f"engine {gib(memory.non_torch)}), but the largest of {usable} usable "
+        f"node{'' if usable == 1 else 's'}, {node}, has {gib(room_bytes)} allocatable"
+    )
+    if remedies:
+        return f"{text}; it would fit with {', or '.join(remedies)}"
+    if fixed_bytes > room_bytes:
+        return f"{text}; {gib(fixed_bytes)} of it is not KV: use a larger node or a smaller model"
+    return f"{text}; no single change of contextLength or concurrency makes it fit: use a larger node"
+
+
+def _place(question: Question, rung: Rung) -> str:
+    if question.demand.kv_dtype is not None:
+        return "pinned choice"
+    return "least lossy choice" if rung.quality is Quality.LOSSLESS else "least lossy choice that fits a node"
+
+
+def _attention_name(spec: CacheSpec, query_heads: int) -> str:
+    if isinstance(spec, LatentAttention):
+        return "MLA"
+    if spec.kv_heads == query_heads:
+        return "multi-head attention"
+    return "MQA" if spec.kv_heads == 1 else "GQA"
