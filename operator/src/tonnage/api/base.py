@@ -41,8 +41,9 @@ class ApiModel(BaseModel):
 
 
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Bytes64 = Annotated[int, Field(ge=0, le=2**63 - 1, json_schema_extra={"format": "int64"})]
-Count64 = Annotated[int, Field(ge=0, le=2**63 - 1, json_schema_extra={"format": "int64"})]
+# no upper bound: the API server reads 2**63 - 1 as a float, which is one too many for int64
+Bytes64 = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
+Count64 = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
 Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 EngineName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Quantity = Annotated[

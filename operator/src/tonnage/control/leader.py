@@ -8,18 +8,32 @@ from collections.abc import Callable
 from typing import Any
 
 import aiohttp
-from kubernetes.aio.client import ApiClient, CoordinationV1Api
+from kubernetes.aio.client import ApiClient, CoordinationV1Api, V1Lease, V1ObjectMeta
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
+from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
 logger = logging.getLogger(__name__)
 
-LEASE_SECONDS = 15.0
-DEADLINE_SECONDS = 10.0
-RENEW_SECONDS = 4.0
+LEASE_SECONDS = 15
+DEADLINE_SECONDS = 10
+RENEW_SECONDS = 4
 CALL_SECONDS = 4.0
+
+
+class _Lock(LeaseLock):  # type: ignore[misc]
+    """The official lock, able to create its Lease: client 37.0.2 passes a bool where its API wants text."""
+
+    async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
+        body = V1Lease(metadata=V1ObjectMeta(name=name), spec=self.update_lease(election_record))
+        try:
+            await self.api_instance.create_namespaced_lease(namespace, body)
+        except ApiException as error:
+            logger.warning("lease not created: %s", error.reason)
+            return False
+        return True
 
 
 class Leader:
@@ -37,7 +51,7 @@ class Leader:
         self.identity = identity
         self._clock = clock
         self._until = float("-inf")
-        self._lock = LeaseLock(name, namespace, identity, client)
+        self._lock = _Lock(name, namespace, identity, client)
         self._leases = CoordinationV1Api(client)
         self._election = LeaderElection(
             Config(self._lock, LEASE_SECONDS, DEADLINE_SECONDS, RENEW_SECONDS, _nothing, _nothing)

@@ -61,6 +61,8 @@ def main() -> None:
         sys.exit(2)
     kopf.configure(log_format=kopf.LogFormat.JSON, log_refkey="kopf")
     logging.getLogger().setLevel(config.log_level)
+    # kopf tells each event that its handler took; the store's passes say what came of it
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     stop_flag = threading.Event()
     process = Process(config, failed=stop_flag.set)
     kopf.run(

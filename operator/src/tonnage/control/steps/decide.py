@@ -10,7 +10,7 @@ from tonnage.api.status import ConditionType
 from tonnage.api.v1alpha1 import Spec
 from tonnage.cluster.port import CONFIG_MAP
 from tonnage.control.world import Pass, World
-from tonnage.engines import UnknownEngineVersion, rules_for
+from tonnage.engines import UnknownEngineVersionError, rules_for
 from tonnage.gpus import Placement
 from tonnage.models import ModelProfile, to_wire
 from tonnage.planning import Demand, Plan, Rejection, plan_for
@@ -75,7 +75,7 @@ def _plan(
 ) -> Plan | Rejection:
     try:
         engine = rules_for(version)
-    except UnknownEngineVersion as error:
+    except UnknownEngineVersionError as error:
         return Rejection(reason="UnknownEngineVersion", message=str(error))
     nodes = tuple(world.store.nodes.values())
     return plan_for(demand, model=model, nodes=nodes, engine=engine, placement=placement)

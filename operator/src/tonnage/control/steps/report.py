@@ -11,7 +11,7 @@ from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT, LLM_DEPLOYMENT, ApiErro
 from tonnage.control.children import OwnerGoneError
 from tonnage.control.world import Pass, World
 from tonnage.planning.plan import Plan
-from tonnage.rendering.events import transitions
+from tonnage.rendering.events import WARNING, transitions
 from tonnage.rendering.findings import Snapshot
 from tonnage.rendering.names import PLAN, plan_name, selector
 from tonnage.rendering.plan import read_kept
@@ -37,7 +37,8 @@ async def report_status(p: Pass, world: World) -> bool:
             raise OwnerGoneError(p.owner.name) from error
         raise
     for kind, reason, message in transitions(before, status):
-        logger.info(message, extra={"object": "/".join(p.key), "reason": reason})
+        level = logging.WARNING if kind == WARNING else logging.INFO
+        logger.log(level, message, extra={"object": "/".join(p.key), "reason": reason})
         await _post(p, world, kind=kind, reason=reason, message=message)
     return True
 
