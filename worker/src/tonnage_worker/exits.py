@@ -138,12 +138,15 @@ def _too_few_tokens(found: re.Match[str], _: str) -> str:
     )
 
 
-def _whole_line(found: re.Match[str], line: str) -> str:
-    return _cut(line[found.start() :] if found.start() < _LINE_LIMIT_CHARACTERS else line)
+def _from_match(found: re.Match[str], line: str) -> str:
+    return _cut(_ROOT_CAUSE.sub("", line[found.start() :]))
 
 
 def _from_exception(_: re.Match[str], line: str) -> str:
-    return _cut(line)
+    return _cut(line.removeprefix("Value error, "))
+
+
+_ROOT_CAUSE = re.compile(r"['\"]?, please check the stack trace above for the root cause$")
 
 
 _RULES: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str], str], str]], ...] = (
@@ -165,11 +168,11 @@ _RULES: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str], str], str]], 
         ),
         _too_few_tokens,
     ),
-    ("NoKvMemory", re.compile(r"No available memory for the cache blocks"), _whole_line),
+    ("NoKvMemory", re.compile(r"No available memory for the cache blocks"), _from_match),
     (  # v1/worker/cpu_worker.py, v1/worker/utils.py: free memory is checked at start
         "InsufficientMemory",
         re.compile(r"(?:Available|Free) memory on .*is less than (?:desired|requested)"),
-        _whole_line,
+        _from_match,
     ),
     (
         "OutOfMemory",
@@ -179,18 +182,32 @@ _RULES: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str], str], str]], 
         ),
         _from_exception,
     ),
-    (  # model_executor/models/registry.py; transformers' AutoConfig
+    (  # model_executor/models/registry.py, which goes on with a list of some hundred names
         "UnknownArchitecture",
-        re.compile(
-            r"Model architectures? .* (?:are|is) not supported|does not recognize this architecture"
-            r"|has no vLLM implementation|Cannot find model module"
-        ),
+        re.compile(r"Model architectures? .*? (?:are|is) not supported[^.]*"),
+        lambda found, _: found[0],
+    ),
+    (  # transformers' AutoConfig
+        "UnknownArchitecture",
+        re.compile(r"does not recognize this architecture|has no vLLM implementation"),
         _from_exception,
     ),
     (  # config/model.py _get_and_verify_max_len
         "ContextTooLong",
         re.compile(r"User-specified max_model_len \(\d+\) is greater than the derived max_model_len"),
-        _whole_line,
+        _from_match,
+    ),
+    (
+        "ModelUnreadable",
+        re.compile(
+            r"config file at .* is not a valid JSON file|HeaderTooLarge|Error while deserializing header"
+        ),
+        _from_exception,
+    ),
+    (  # huggingface_hub takes a directory that does not exist for the name of a repository
+        "ModelNotFound",
+        re.compile(r"Repo id must be in the form .*: '(?P<path>/[^']*)'"),
+        lambda found, _: f"there is no model at {found['path']}",
     ),
     (  # transformers_utils/config.py
         "ModelNotFound",
@@ -203,7 +220,7 @@ _RULES: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str], str], str]], 
     (
         "InvalidArguments",
         re.compile(r"error: (?:unrecognized arguments|argument|the following arguments|ambiguous option).*"),
-        _whole_line,
+        _from_match,
     ),
-    ("PortInUse", re.compile(r"\[Errno 98\].*|[Aa]ddress already in use.*"), _whole_line),
+    ("PortInUse", re.compile(r"\[Errno 98\].*|[Aa]ddress already in use.*"), _from_match),
 )

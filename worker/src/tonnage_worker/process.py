@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,9 +18,15 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from .connections import WORKER_ADDRESS
+
 _TAIL_LINES = 400
 _LINE_LIMIT_BYTES = 64 * 1024
 _PR_SET_CHILD_SUBREAPER = 36
+# The engine's access log of the worker's own questions, one a second, would drown everything else.
+_OWN_PROBE = re.compile(
+    rb"\b%s:\d+ - \"GET /(?:health|metrics|version) " % re.escape(WORKER_ADDRESS.encode())
+)
 
 
 def become_subreaper() -> None:
@@ -118,6 +125,7 @@ def _pump(source: int, sink: int, tail: deque[str]) -> None:
 
 
 def _emit(lines: Sequence[bytes], *, sink: int, tail: deque[str]) -> None:
+    lines = [line for line in lines if not _OWN_PROBE.search(line)]
     tail.extend(line.decode(errors="replace").rstrip("\r") for line in lines)
     view = memoryview(b"".join(line + b"\n" for line in lines))
     while view:
@@ -127,11 +135,12 @@ def _emit(lines: Sequence[bytes], *, sink: int, tail: deque[str]) -> None:
             return
 
 
-def oom_kills(path: str = "/sys/fs/cgroup/memory.events") -> int:
-    """How many processes of this container the kernel has killed for memory (cgroup v2); 0 where unknown."""
-    try:
-        with open(path, encoding="ascii") as events:
-            fields = dict(line.split() for line in events)
-        return int(fields.get("oom_kill", 0))
-    except (OSError, ValueError):
-        return 0
+_OOM_COUNTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")  # cgroup v2, v1
+
+
+def oom_kills(paths: Sequence[str] = _OOM_COUNTS) -> int:
+    """How many processes of this container the kernel has killed for memory; 0 where it does not tell."""
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError, KeyError), open(path, encoding="ascii") as events:
+            return int(dict(line.split() for line in events)["oom_kill"])
+    return 0

@@ -63,7 +63,11 @@ class KubernetesCluster:
                     "get", _path(kind), label_selector=selector or None, limit=PAGE, _continue=token, **_READ
                 )
             )
-            items.extend(page.get("items") or [])
+            # items of a list do not carry their kind; the same object in a watch does
+            items.extend(
+                {"apiVersion": kind.api_version, "kind": kind.kind, **item}
+                for item in page.get("items") or []
+            )
             token = page["metadata"].get("continue")
             if not token:
                 return Listing(items, page["metadata"]["resourceVersion"])

@@ -139,7 +139,7 @@ def prefix_caching_possible(question: Question) -> Rejection | None:
     return Rejection(
         reason="PrefixCachingUnsupported",
         message=(
-            f"cache.prefixCaching is Enabled, but on {question.engine.accelerator} the engine switches it off "
+            f"cache.prefixCaching is Enabled, but on {question.engine.accelerator} the engine turns it off "
             "for latent attention; set it to Auto or Disabled"
         ),
     )
