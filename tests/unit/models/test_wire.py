@@ -1,0 +1,165 @@
+"""The profile's wire form: whole, small, strict."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tonnage.models import (
+    FAMILIES,
+    MAX_WIRE_BYTES,
+    ConfigError,
+    FullAttention,
+    LatentAttention,
+    LayerRun,
+    ModelProfile,
+    ModelShape,
+    SlidingWindow,
+    Weights,
+    decode_wire,
+    encode_wire,
+    from_wire,
+    to_wire,
+)
+from unit.models.samples import llama_config, outcome, profile_of, published_configs, smollm2_config
+
+SIZE = st.integers(1, 4096)
+SPECS = (
+    st.builds(FullAttention, kv_heads=SIZE, head_size=SIZE, head_size_v=SIZE)
+    | st.builds(
+        SlidingWindow,
+        kv_heads=SIZE,
+        head_size=SIZE,
+        head_size_v=SIZE,
+        window_tokens=st.integers(1, 2**31 - 1),
+    )
+    | st.builds(LatentAttention, latent_size=SIZE)
+)
+SHAPES = st.builds(
+    ModelShape,
+    architecture=st.text("ABCxyz019_.-", min_size=1, max_size=100),
+    dtype=st.sampled_from([None, "bfloat16", "float16", "float32"]),
+    max_context_tokens=st.integers(1, 2**31 - 1),
+    default_context_tokens=st.integers(1, 2**31 - 1),
+    vocab_size=st.integers(1, 2**24),
+    hidden_size=st.integers(1, 2**20),
+    num_attention_heads=SIZE,
+    head_elements=st.integers(1, 2**16),
+    layers=st.lists(SPECS, min_size=1, max_size=8).flatmap(
+        lambda specs: st.lists(
+            st.builds(LayerRun, spec=st.sampled_from(specs), layers=st.integers(1, 8)),
+            min_size=1,
+            max_size=128,
+        ).map(tuple)
+    ),
+    fixed_kv_dtype=st.booleans(),
+    quantization=st.none() | st.text("abc-", max_size=40),
+    tied_embeddings=st.booleans(),
+)
+WEIGHTS = st.builds(
+    Weights,
+    bytes_by_dtype=st.dictionaries(
+        st.sampled_from(["BF16", "F32", "F8_E4M3", "U8"]), st.integers(0, 2**45)
+    ).map(lambda found: tuple(sorted(found.items()))),
+    parameters=st.integers(0, 2**45),
+)
+PROFILES = st.builds(ModelProfile, shape=SHAPES, weights=WEIGHTS)
+
+
+@settings(max_examples=200, deadline=None)
+@given(PROFILES)
+def test_round_trip_within_the_size(profile: ModelProfile) -> None:
+    line = encode_wire(profile)
+    assert decode_wire(line) == decode_wire(line.encode()) == profile
+    assert len(line.encode()) <= MAX_WIRE_BYTES
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    "name", sorted(n for n, c in published_configs().items() if c["architectures"][0] in FAMILIES)
+)
+def test_published_models_take_little_room(name: str) -> None:
+    profile = profile_of(published_configs()[name])
+    assert len(encode_wire(profile)) < 1000
+    assert decode_wire(encode_wire(profile)) == profile
+
+
+def test_128_alternating_layers_fit() -> None:
+    config = llama_config(
+        num_hidden_layers=128, sliding_window=4096, layer_types=["sliding_attention", "full_attention"] * 64
+    )
+    profile = profile_of(config)
+    assert len(profile.shape.layers) == 128
+    assert len(encode_wire(profile)) <= MAX_WIRE_BYTES
+
+
+def test_a_profile_that_does_not_fit_is_refused_not_cut() -> None:
+    shape = profile_of(smollm2_config()).shape
+    specs = [FullAttention(kv_heads=1000 + n, head_size=4096, head_size_v=4096) for n in range(300)]
+    layers = tuple(LayerRun(spec=spec, layers=1) for spec in specs)
+    fields = {name: getattr(shape, name) for name in ModelShape.__dataclass_fields__} | {"layers": layers}
+    profile = ModelProfile(shape=ModelShape(**fields), weights=Weights(bytes_by_dtype=(), parameters=0))
+    with pytest.raises(ConfigError, match="more than the 3500 allowed"):
+        encode_wire(profile)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"schema": 2}, "another version"),
+        ({"schema": "1"}, "schema"),
+        ({"extra": 1}, "extra"),
+        ({"runs": [[1, 30]]}, "no known spec"),
+        ({"runs": [[-1, 30]]}, "no known spec"),
+        ({"runs": [[0, 0]]}, "absurd"),
+        ({"runs": [[0, 1000], [0, 1000]]}, "more than 1024"),
+        ({"runs": []}, "runs"),
+        ({"runs": [[0, True]]}, "whole numbers"),
+        ({"specs": [["full", 3, 64]]}, "3 numbers"),
+        ({"specs": [["ring", 3]]}, "ring"),
+        ({"specs": [["latent", 0]]}, "not positive"),
+        ({"specs": [[["full"], 3, 64, 64]]}, "unknown kind"),
+        ({"weights": {"Q9": 1}}, "safetensors"),
+        ({"weights": {"BF16": -1}}, "BF16"),
+        ({"parameters": None}, "parameters"),
+        ({"architecture": ""}, "architecture"),
+        ({"maxContext": 0}, "maxContext"),
+    ],
+)
+def test_reading_is_strict(changes: dict[str, Any], says: str) -> None:
+    wire = {**to_wire(profile_of(smollm2_config())), **changes}
+    with pytest.raises(ConfigError) as caught:
+        from_wire(wire)
+    assert caught.value.reason == "ProfileInvalid"
+    assert says in caught.value.message
+
+
+def test_a_missing_key_is_refused() -> None:
+    wire = to_wire(profile_of(smollm2_config()))
+    for key in wire:
+        with pytest.raises(ConfigError):
+            from_wire({name: value for name, value in wire.items() if name != key})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    changes=st.dictionaries(st.sampled_from(sorted(to_wire(profile_of(smollm2_config())))), JSON, max_size=4)
+)
+def test_hostile_wire_raises_nothing_but_config_error(changes: dict[str, Any]) -> None:
+    wire = {**to_wire(profile_of(smollm2_config())), **changes}
+    profile = outcome(lambda: decode_wire(json.dumps(wire)))
+    if isinstance(profile, ConfigError):
+        assert profile.reason in {"ProfileInvalid", "ConfigUnreadable"}
+    else:
+        assert decode_wire(encode_wire(profile)) == profile
