@@ -57,8 +57,8 @@ class Image:
         }
         return _json(config)
 
-    def write(self, target: IO[bytes], *, reference: str = "") -> None:
-        """Stream the archive that `ctr images import` reads."""
+    def write(self, target: IO[bytes], *, reference: str = "", present: frozenset[str] = frozenset()) -> None:
+        """Stream the archive that `ctr images import` reads, without layers that are `present` there."""
         reference = reference or self.reference
         config = self._config()
         layers = [
@@ -83,6 +83,8 @@ class Image:
             for blob in (config, manifest):
                 _add_bytes(archive, f"blobs/sha256/{hashlib.sha256(blob).hexdigest()}", blob)
             for layer in self.layers:
+                if layer.digest in present:
+                    continue
                 _add_file(archive, f"blobs/sha256/{layer.digest}", layer.tar)
 
 

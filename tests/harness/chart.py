@@ -1,0 +1,45 @@
+"""Installs the project's Helm chart."""
+
+import json
+from pathlib import Path
+
+from harness.cluster import Cluster
+from harness.paths import BIN, REPOSITORY
+from harness.steps import run, step
+
+NAMESPACE = "tonnage-system"
+RELEASE = "tonnage"
+ENGINE_VERSION = "0.32.0"
+
+
+def install(
+    cluster: Cluster, *, operator: str, worker: str, pull_policy: str = "Never", **values: object
+) -> None:
+    """Install or upgrade the operator and wait until it is available; images by reference."""
+    repository, _, tag = operator.rpartition(":")
+    merged = {
+        "image": {"repository": repository, "tag": tag, "pullPolicy": pull_policy},
+        "worker": {"image": worker, "engineVersion": ENGINE_VERSION},
+        **values,
+    }
+    values_file = cluster.state / "values.json"
+    values_file.write_text(json.dumps(merged))
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
+    )
+    chart: list[str | Path] = [RELEASE, REPOSITORY / "charts/tonnage", "-n", NAMESPACE, "-f", values_file]
+    with step("install the chart"):
+        argv = [BIN / "helm", "upgrade", "--install", *chart, "--wait", "--timeout=3m"]
+        run("helm upgrade", argv, env=cluster.environment)
+
+
+def scale_operator(cluster: Cluster, replicas: int) -> None:
+    """Set how many operators run, and wait until that many do."""
+    target = f"deployment/{RELEASE}"
+    cluster.kubectl("scale", target, f"--replicas={replicas}", "-n", NAMESPACE)
+    if replicas:
+        cluster.kubectl("rollout", "status", target, "-n", NAMESPACE, "--timeout=120s")
+    else:
+        selector = f"app.kubernetes.io/instance={RELEASE}"
+        cluster.kubectl("wait", "--for=delete", "pod", "-l", selector, "-n", NAMESPACE, "--timeout=120s")

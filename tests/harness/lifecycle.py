@@ -1,0 +1,145 @@
+"""Starting and stopping clusters: a control plane with simulated nodes, or with one real node (root).
+
+A cluster belongs to the process that started it: if that was killed, the next start removes what it left.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from harness.cluster import CLUSTER_NETWORKS, PORT_BASE, Cluster
+from harness.images import catalogue
+from harness.paths import BIN, K8S, STATE
+from harness.steps import StepError, run, say, step
+
+_OWNER = "owner.pid"
+_SIMULATED = "sim-"
+_PORT_BASES = range(PORT_BASE, PORT_BASE + 300, 20)
+
+
+def find_port_base() -> int:
+    """The first port base whose API server port nobody listens on."""
+    listening = Path("/proc/net/tcp").read_text()
+    for base in _PORT_BASES:
+        if not any(f":{port:04X} 00000000:0000 0A" in listening for port in range(base, base + 20)):
+            return base
+    raise StepError(f"no free ports for another control plane; running clusters are in {STATE}")
+
+
+def start_simulated(*, port_base: int | None = None) -> Cluster:
+    """Start a control plane with KWOK. The caller adds nodes with `simulation.add_node`."""
+    build_binaries("control")
+    _stop_abandoned()
+    base = port_base or find_port_base()
+    cluster = Cluster(state=STATE / f"{_SIMULATED}{base}", real=False, port_base=base)
+    with step(f"start a control plane on port {base + 3}"):
+        _script(cluster, "up.sh")
+        _script(cluster, "kwok-up.sh")
+    _own(cluster)
+    return cluster
+
+
+def start_real(name: str = "real") -> Cluster:
+    """Start a control plane and one real node (root; one such cluster per machine)."""
+    if os.geteuid() != 0:
+        raise StepError("a real node needs root")
+    build_binaries("all")
+    catalogue.pause_archive()
+    _stop_abandoned()
+    cluster = _from_state(STATE / name)
+    for other in running_clusters():
+        if other.real and other.state != cluster.state:
+            raise StepError(f"another real node runs on this machine: {other.state} ({_stop_hint(other)})")
+    if is_running(cluster):
+        return cluster
+    stop(cluster)
+    with step("start a control plane with one real node"):
+        _script(cluster, "up.sh")
+        _script(cluster, "node-up.sh")
+    _own(cluster)
+    return cluster
+
+
+def stop(cluster: Cluster) -> None:
+    """Stop every process of the cluster and remove its state."""
+    if cluster.state.exists():
+        with step(f"stop cluster {cluster.state.name}"):
+            _script(cluster, "down.sh", "--wipe")
+            shutil.rmtree(cluster.state, ignore_errors=True)
+
+
+def running_clusters() -> list[Cluster]:
+    """Clusters of this machine whose API server was started and not stopped."""
+    found = [_from_state(path.parent) for path in sorted(STATE.glob("*/admin.kubeconfig"))]
+    return [cluster for cluster in found if is_running(cluster)]
+
+
+def is_running(cluster: Cluster) -> bool:
+    """Whether the processes that the pid files name are alive."""
+    processes = ("apiserver", "node" if cluster.real else "kwok")
+    return all(_alive(cluster.state / f"run/{name}.pid") for name in processes)
+
+
+def disown(cluster: Cluster) -> None:
+    """Let the cluster outlive this process; without this the next start removes it as abandoned."""
+    (cluster.state / _OWNER).unlink(missing_ok=True)
+
+
+def build_binaries(*names: str) -> None:
+    """Build what is not in the cache; about 16 minutes on two cores for everything, once per machine."""
+    if not (BIN / "coredns").exists():
+        say("building Kubernetes from its Go modules: about 16 minutes, once per machine")
+    run(f"build {' '.join(names)}", ["nice", K8S / "build.sh", *names])
+
+
+def _own(cluster: Cluster) -> None:
+    (cluster.state / _OWNER).write_text(f"{os.getpid()} {_started(os.getpid())}")
+
+
+def _stop_abandoned() -> None:
+    """Stop clusters whose owning process was killed before it could."""
+    for owner in STATE.glob(f"*/{_OWNER}"):
+        if not _alive(owner):
+            stop(_from_state(owner.parent))
+
+
+def _from_state(state: Path) -> Cluster:
+    simulated = state.name.startswith(_SIMULATED)
+    base = int(state.name.removeprefix(_SIMULATED)) if simulated else PORT_BASE + 300
+    return Cluster(state=state, real=not simulated, port_base=base)
+
+
+def _stop_hint(cluster: Cluster) -> str:
+    owner = cluster.state / _OWNER
+    return (
+        f"process {owner.read_text().split()[0]} owns it" if owner.exists() else "`make demo-down` stops it"
+    )
+
+
+def _alive(pid_file: Path) -> bool:
+    try:
+        pid, started = pid_file.read_text().split()
+    except (OSError, ValueError):
+        return False
+    return _started(int(pid)) == started
+
+
+def _started(pid: int) -> str:
+    """Start time of a process in clock ticks since boot, or "" if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def _script(cluster: Cluster, name: str, *arguments: str) -> None:
+    environment = {
+        "K8S_STATE": str(cluster.state),
+        "K8S_NODE": str(int(cluster.real)),
+        "K8S_PORT_BASE": str(cluster.port_base),
+        "NO_PROXY": CLUSTER_NETWORKS,
+    }
+    try:
+        run(f"{cluster.state.name} {name}", [K8S / "cluster" / name, *arguments], env=environment)
+    except StepError as error:
+        raise StepError(f"{error}\nlogs of the components: {cluster.state / 'logs'}") from error

@@ -1,0 +1,82 @@
+"""Simulated nodes, and the end of inspection pods on them."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from harness.cluster import Cluster
+
+INSPECTION_LABEL = "tonnage.dev/component=inspect"
+_MESSAGE = "test.tonnage.dev/termination-message"
+_EXIT_CODE = "test.tonnage.dev/exit-code"
+Answer = Mapping[str, Any] | str
+"""What an inspection writes as its termination message: an object becomes one line of JSON."""
+
+
+def add_node(
+    cluster: Cluster,
+    name: str,
+    *,
+    cpu: str = "8",
+    memory: str = "32Gi",
+    labels: Mapping[str, str] | None = None,
+    extended: Mapping[str, str] | None = None,
+) -> None:
+    """Add a node that KWOK keeps Ready; `extended` holds resources such as `nvidia.com/gpu`."""
+    resources = {"cpu": cpu, "memory": memory, "pods": "110", **(extended or {})}
+    node = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "annotations": {"kwok.x-k8s.io/node": "fake"},
+            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", **(labels or {})},
+        },
+    }
+    cluster.apply(node)
+    status = {"status": {"capacity": resources, "allocatable": resources}}
+    cluster.patch("node", name, status, subresource="status")
+    cluster.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=60s")
+
+
+def remove_node(cluster: Cluster, name: str) -> None:
+    """Remove a simulated node."""
+    cluster.delete("node", name)
+
+
+def end_inspection(cluster: Cluster, pod: str, answer: Answer, *, namespace: str, exit_code: int = 0) -> None:
+    """Let one inspection pod end with this termination message."""
+    text = answer if isinstance(answer, str) else json.dumps(answer)
+    notes = {"metadata": {"annotations": {_MESSAGE: text, _EXIT_CODE: str(exit_code)}}}
+    cluster.patch("pod", pod, notes, namespace=namespace)
+
+
+@contextmanager
+def inspections_end(
+    cluster: Cluster,
+    answer: Answer | Callable[[dict[str, Any]], Answer],
+    *,
+    namespace: str,
+    exit_code: int = 0,
+) -> Iterator[None]:
+    """While this is open, every inspection pod of the namespace ends with the answer, or `answer(pod)`."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.2):
+            for pod in cluster.find("pods", namespace=namespace, labels=INSPECTION_LABEL):
+                if _MESSAGE not in pod["metadata"].get("annotations", {}):
+                    said = answer(pod) if callable(answer) else answer
+                    end_inspection(
+                        cluster, pod["metadata"]["name"], said, namespace=namespace, exit_code=exit_code
+                    )
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
