@@ -1,0 +1,83 @@
+"""The simulated cluster with the operator beside it, and a namespace per test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from cluster.operator_process import OperatorProcess, install_rights, operator_process
+from harness.cluster import Cluster
+from harness.engine.models import SMOLLM2
+from harness.simulation import add_node, inspections_end
+
+HEALTH_PORT = 18500
+# what the inspection writes for the small model; tests/e2e runs the real one
+PROFILE = {
+    "model": {
+        "schema": 1,
+        "architecture": "LlamaForCausalLM",
+        "dtype": "bfloat16",
+        "maxContext": 8192,
+        "defaultContext": 8192,
+        "vocab": 49152,
+        "hidden": 576,
+        "heads": 9,
+        "headElements": 128,
+        "specs": [["full", 3, 64, 64]],
+        "runs": [[0, 30]],
+        "fixedKvDtype": False,
+        "quantization": None,
+        "tied": True,
+        "weights": {"BF16": 269030016},
+        "parameters": 134515008,
+    }
+}
+
+
+@pytest.fixture(scope="session")
+def cluster(simulated_cluster: Cluster) -> Cluster:
+    """The cluster with the operator's rights and one CPU node."""
+    install_rights(simulated_cluster)
+    add_node(simulated_cluster, "cpu-1", cpu="64", memory="256Gi")
+    return simulated_cluster
+
+
+@pytest.fixture
+def operator(cluster: Cluster) -> Iterator[OperatorProcess]:
+    """An operator of this test."""
+    with operator_process(cluster, port=HEALTH_PORT) as running:
+        yield running
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of this test, in which inspections find the small model."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:50].strip("-")
+    with cluster.namespace(name), inspections_end(cluster, PROFILE, namespace=name):
+        claim = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "models"},
+            "spec": {
+                "accessModes": ["ReadOnlyMany"],
+                "storageClassName": "",
+                "volumeName": f"{name}-models",
+                "resources": {"requests": {"storage": "1Gi"}},
+            },
+        }
+        volume = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": f"{name}-models", "labels": {"harness.tonnage.dev/namespace": name}},
+            "spec": {
+                "capacity": {"storage": "1Gi"},
+                "accessModes": ["ReadOnlyMany"],
+                "storageClassName": "",
+                "hostPath": {"path": f"/models/{SMOLLM2}"},
+                "claimRef": {"namespace": name, "name": "models"},
+            },
+        }
+        cluster.apply(volume, claim, namespace=name)
+        yield name

@@ -1,0 +1,65 @@
+"""LLMDeployments for tests, and what is read of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.cluster import Cluster
+from harness.waiting import wait_until
+
+
+def llm(name: str = "chat", **spec: Any) -> dict[str, Any]:
+    """An LLMDeployment of the small model."""
+    base: dict[str, Any] = {
+        "model": {"uri": "pvc://models/smollm2-135m-instruct"},
+        "workload": {"contextLength": 2048, "concurrency": 8, "typicalTokens": 512},
+        "hardware": {"accelerator": "CPU"},
+    }
+    return {
+        "apiVersion": "tonnage.dev/v1alpha1",
+        "kind": "LLMDeployment",
+        "metadata": {"name": name},
+        "spec": {**base, **spec},
+    }
+
+
+def condition(cluster: Cluster, kind: str, *, namespace: str, name: str = "chat") -> dict[str, Any]:
+    """One condition of an LLMDeployment; empty while there is none."""
+    body = cluster.get("llmdep", name, namespace=namespace) or {}
+    found = body.get("status", {}).get("conditions", [])
+    return next((c for c in found if c["type"] == kind), {})
+
+
+def wait_for(
+    cluster: Cluster,
+    kind: str,
+    status: str,
+    *,
+    namespace: str,
+    name: str = "chat",
+    reason: str = "",
+    seconds: float = 60,
+) -> dict[str, Any]:
+    """Wait until a condition has this status (and reason) for the current generation; returns it."""
+
+    def probe() -> dict[str, Any] | None:
+        body = cluster.get("llmdep", name, namespace=namespace) or {}
+        generation = body.get("metadata", {}).get("generation")
+        for found in body.get("status", {}).get("conditions", []):
+            if (found["type"], found["status"]) == (kind, status) and reason in ("", found["reason"]):
+                return dict(found) if found["observedGeneration"] == generation else None
+        return None
+
+    try:
+        return wait_until(f"{kind}={status} {reason}".strip(), probe, seconds=seconds)
+    except TimeoutError as error:
+        body = cluster.get("llmdep", name, namespace=namespace) or {}
+        raise AssertionError(f"{error}\n{body.get('status')}") from error
+
+
+def plan_map(cluster: Cluster, *, namespace: str, name: str = "chat") -> dict[str, Any]:
+    """The ConfigMap of the plan in force."""
+    body = cluster.get("llmdep", name, namespace=namespace) or {}
+    found = cluster.get("configmap", f"{name}-plan-{body['status']['plan']['hash']}", namespace=namespace)
+    assert found is not None
+    return found

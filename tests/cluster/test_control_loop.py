@@ -1,0 +1,264 @@
+"""The control loop against a real API server: what is made, healed, refused, and left alone."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from cluster.conftest import HEALTH_PORT
+from cluster.objects import condition, llm, plan_map, wait_for
+from cluster.operator_process import ACCOUNT, OperatorProcess, operator_process
+from harness.cluster import Cluster
+from harness.simulation import add_node, remove_node
+from harness.steps import StepError
+from harness.waiting import wait_until
+
+pytestmark = pytest.mark.cluster
+CHILDREN = ("deployment", "service", "poddisruptionbudget", "configmap", "job")
+OURS = "app.kubernetes.io/managed-by=tonnage"
+
+
+def children(cluster: Cluster, namespace: str) -> list[tuple[str, str]]:
+    return [
+        (kind, body["metadata"]["name"])
+        for kind in CHILDREN
+        for body in cluster.find(kind, namespace=namespace, labels=OURS)
+    ]
+
+
+def deployed(cluster: Cluster, namespace: str, name: str = "chat") -> None:
+    wait_for(cluster, "Planned", "True", namespace=namespace, name=name)
+    wait_until("the Deployment", lambda: cluster.get("deployment", name, namespace=namespace))
+
+
+def test_an_object_becomes_plan_service_budget_and_deployment(
+    cluster: Cluster, operator: OperatorProcess, namespace: str
+) -> None:
+    start = cluster.audit.position()
+    cluster.apply(llm(), namespace=namespace)
+    deployed(cluster, namespace)
+    wait_for(cluster, "Available", "True", namespace=namespace)
+    body = cluster.get("llmdep", "chat", namespace=namespace)
+    assert body is not None
+    plan = body["status"]["plan"]
+    deployment = cluster.get("deployment", "chat", namespace=namespace)
+    assert deployment is not None
+    arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    given = arguments[arguments.index("--kv-cache-memory-bytes") + 1]
+    assert int(given) == plan["kv"]["blocks"] * plan["kv"]["bytesPerBlock"]
+    assert plan_map(cluster, namespace=namespace)["immutable"] is True
+    refused = [w for w in cluster.audit.writes(after=start, user=ACCOUNT) if w.code >= 400]
+    assert refused == []
+
+
+@pytest.mark.parametrize("kind", ["deployment", "service", "poddisruptionbudget", "configmap"])
+def test_a_deleted_child_comes_back(
+    cluster: Cluster, operator: OperatorProcess, namespace: str, kind: str
+) -> None:
+    cluster.apply(llm(), namespace=namespace)
+    deployed(cluster, namespace)
+    name = plan_map(cluster, namespace=namespace)["metadata"]["name"] if kind == "configmap" else "chat"
+    before = wait_until(kind, lambda: cluster.get(kind, name, namespace=namespace))
+    cluster.delete(kind, name, namespace=namespace)
+
+    def anew() -> bool:
+        body = cluster.get(kind, name, namespace=namespace)
+        return body is not None and body["metadata"]["uid"] != before["metadata"]["uid"]
+
+    wait_until(f"a new {kind}", anew, seconds=50)
+
+
+def test_our_fields_are_reverted_and_others_left_alone(
+    cluster: Cluster, operator: OperatorProcess, namespace: str
+) -> None:
+    cluster.apply(llm(), namespace=namespace)
+    deployed(cluster, namespace)
+    edit = {
+        "metadata": {"annotations": {"team": "a"}, "labels": {"tonnage.dev/component": "stolen"}},
+        "spec": {
+            "replicas": 7,
+            "minReadySeconds": 3,
+            "template": {"metadata": {"labels": {"tonnage.dev/plan": "x"}}},
+        },
+    }
+    cluster.patch("deployment", "chat", edit, namespace=namespace)
+    cluster.patch("service", "chat", {"spec": {"ports": [{"name": "http", "port": 81}]}}, namespace=namespace)
+
+    def reverted() -> bool:
+        body = cluster.get("deployment", "chat", namespace=namespace) or {}
+        service = cluster.get("service", "chat", namespace=namespace) or {}
+        return (
+            body["spec"]["replicas"] == 1
+            and body["metadata"]["labels"]["tonnage.dev/component"] == "worker"
+            and body["spec"]["template"]["metadata"]["labels"]["tonnage.dev/plan"] != "x"
+            and 80 in [port["port"] for port in service["spec"]["ports"]]
+        )
+
+    wait_until("our fields", reverted, seconds=50)
+    body = cluster.get("deployment", "chat", namespace=namespace) or {}
+    assert body["metadata"]["annotations"]["team"] == "a"
+    assert body["spec"]["minReadySeconds"] == 3
+
+
+def test_a_refused_change_leaves_what_serves_and_mending_it_goes_on(
+    cluster: Cluster, operator: OperatorProcess, namespace: str
+) -> None:
+    cluster.apply(llm(), namespace=namespace)
+    wait_for(cluster, "Available", "True", namespace=namespace)
+    before = cluster.get("deployment", "chat", namespace=namespace) or {}
+    for bad, kind, reason in (
+        ({"workload": {"contextLength": 1_000_000}}, "Planned", "ContextTooLong"),
+        ({"quality": "Economy"}, "Accepted", "NotSupportedYet"),
+        ({"cache": {"dtype": "int8_per_token_head"}}, "Planned", "UnsupportedKvDtype"),
+        ({"engine": {"extraArgs": ["--max-model-len=9"]}}, "Accepted", "PinnedByPlan"),
+        ({"engine": {"version": "0.1.0"}}, "Planned", "UnknownEngineVersion"),
+        ({"template": {"resources": {"memory": "1Gi"}}}, "Planned", "MemoryRequestTooSmall"),
+    ):
+        cluster.apply(llm(**bad), namespace=namespace)
+        wait_for(cluster, kind, "False", namespace=namespace, reason=reason)
+        wait_for(cluster, "Ready", "False", namespace=namespace, reason=reason)
+        assert condition(cluster, "Available", namespace=namespace)["status"] == "True"
+        after = cluster.get("deployment", "chat", namespace=namespace) or {}
+        assert after["metadata"]["generation"] == before["metadata"]["generation"]
+    cluster.apply(llm(workload={"contextLength": 4096, "concurrency": 4}), namespace=namespace)
+    wait_for(cluster, "Planned", "True", namespace=namespace)
+    wait_until(
+        "the new plan in the Deployment",
+        lambda: (
+            (cluster.get("deployment", "chat", namespace=namespace) or {})["metadata"]["generation"]
+            > before["metadata"]["generation"]
+        ),
+    )
+
+
+def test_the_plan_of_an_old_spec_goes_when_nothing_runs_by_it(
+    cluster: Cluster, operator: OperatorProcess, namespace: str
+) -> None:
+    cluster.apply(llm(), namespace=namespace)
+    wait_for(cluster, "Available", "True", namespace=namespace)
+    old = plan_map(cluster, namespace=namespace)["metadata"]["name"]
+    cluster.apply(llm(workload={"contextLength": 4096}), namespace=namespace)
+    wait_until("the old plan to go", lambda: cluster.get("configmap", old, namespace=namespace) is None)
+    assert plan_map(cluster, namespace=namespace)["metadata"]["name"] != old
+
+
+def test_what_waits_for_room_is_planned_when_a_node_comes(
+    cluster: Cluster, operator: OperatorProcess, namespace: str
+) -> None:
+    selected = llm(template={"nodeSelector": {"room": namespace}})
+    cluster.apply(selected, namespace=namespace)
+    wait_for(cluster, "Planned", "False", namespace=namespace, reason="NoUsableNode")
+    add_node(cluster, f"small-{namespace}"[:60], memory="1Gi", labels={"room": namespace})
+    found = wait_for(cluster, "Planned", "False", namespace=namespace, reason="NotEnoughMemory")
+    assert "GiB" in found["message"]
+    add_node(cluster, f"large-{namespace}"[:60], memory="64Gi", labels={"room": namespace})
+    deployed(cluster, namespace)
+    plan = plan_map(cluster, namespace=namespace)["metadata"]["name"]
+    remove_node(cluster, f"small-{namespace}"[:60])
+    remove_node(cluster, f"large-{namespace}"[:60])
+    time.sleep(2)
+    assert plan_map(cluster, namespace=namespace)["metadata"]["name"] == plan
+
+
+def test_a_name_that_belongs_to_somebody_else_is_not_touched(
+    cluster: Cluster, operator: OperatorProcess, namespace: str
+) -> None:
+    cluster.kubectl("create", "service", "clusterip", "chat", "--tcp=1:1", "-n", namespace)
+    theirs = cluster.get("service", "chat", namespace=namespace)
+    cluster.apply(llm(), namespace=namespace)
+    found = wait_for(cluster, "Degraded", "True", namespace=namespace, reason="NameTaken")
+    assert "Service chat" in found["message"]
+    assert cluster.get("service", "chat", namespace=namespace) == theirs
+    assert cluster.get("deployment", "chat", namespace=namespace) is None
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.15, 0.5, 1.5])
+def test_deleting_removes_everything_also_halfway(
+    cluster: Cluster, operator: OperatorProcess, namespace: str, pause: float
+) -> None:
+    for number in range(3):
+        cluster.apply(llm(f"chat{number}"), namespace=namespace)
+    time.sleep(pause)
+    for number in range(3):
+        cluster.delete("llmdep", f"chat{number}", namespace=namespace)
+    wait_until("nothing to be left", lambda: not children(cluster, namespace), seconds=60)
+    # a late pass must not make them again
+    time.sleep(3)
+    assert children(cluster, namespace) == []
+    assert operator.process.poll() is None
+
+
+def test_refusals_do_not_loop_and_rest_is_quiet(
+    cluster: Cluster, operator: OperatorProcess, namespace: str
+) -> None:
+    cluster.apply(
+        llm("good"),
+        llm("long", workload={"contextLength": 1_000_000}),
+        llm("nowhere", template={"nodeSelector": {"no": "such"}}),
+        llm("garbage", cache={"dtype": "nvfp4"}),
+        namespace=namespace,
+    )
+    wait_for(cluster, "Available", "True", namespace=namespace, name="good")
+    for name in ("long", "nowhere", "garbage"):
+        wait_for(cluster, "Planned", "False", namespace=namespace, name=name)
+    time.sleep(3)
+    position, passes = cluster.audit.position(), operator.metric("tonnage_reconciles_total")
+    time.sleep(15)
+    writes = {w.resource for w in cluster.audit.writes(after=position, user=ACCOUNT)}
+    assert writes <= {"leases"}
+    # a worker that does not answer is asked every 2 s; the refused ones wait for an event
+    assert operator.metric("tonnage_reconciles_total") - passes <= 12
+
+
+def test_a_restarted_operator_writes_nothing_but_its_lease(cluster: Cluster, namespace: str) -> None:
+    with operator_process(cluster, port=HEALTH_PORT, identity="before"):
+        cluster.apply(llm(), llm("other"), namespace=namespace)
+        for name in ("chat", "other"):
+            wait_for(cluster, "Available", "True", namespace=namespace, name=name)
+        time.sleep(2)
+    position = cluster.audit.position()
+    with operator_process(cluster, port=HEALTH_PORT, identity="after") as operator:
+        wait_until("the lease", operator.leads)
+        wait_until("a pass", lambda: operator.metric("tonnage_reconciles_total") >= 2)
+        time.sleep(3)
+        written = [w for w in cluster.audit.writes(after=position, user=ACCOUNT) if w.resource != "leases"]
+    assert written == []
+
+
+def test_one_of_two_operators_leads_and_the_other_takes_over(cluster: Cluster, namespace: str) -> None:
+    with (
+        operator_process(cluster, port=HEALTH_PORT, identity="one") as one,
+        operator_process(cluster, port=HEALTH_PORT + 1, identity="two") as two,
+    ):
+        wait_until("one leader", lambda: one.leads() != two.leads())
+        first, second = (one, two) if one.leads() else (two, one)
+        assert second.page("/readyz")
+        first.stop(signal.SIGKILL)
+        cluster.apply(llm(), namespace=namespace)
+        wait_until("the other to lead", second.leads, seconds=150)
+        deployed(cluster, namespace)
+        assert second.stop() == 0
+    held = cluster.get("lease", "tonnage-operator", namespace="tonnage-system") or {}
+    assert not held["spec"].get("holderIdentity")
+
+
+def test_the_api_server_refuses_what_the_models_refuse(cluster: Cluster, namespace: str) -> None:
+    bad = [
+        llm(workload={"contextLength": 0}),
+        llm(workload={"concurrency": "8"}),
+        llm(model={"uri": "models/x"}),
+        llm(model={"uri": "pvc://models/../../etc"}),
+        llm(quality="Best"),
+        llm(cache={"eviction": {"mode": "Streaming"}}),
+        llm(cache={"sharing": {"mode": "None", "pool": {"size": "1Gi"}}}),
+        llm(scaling={"mode": "Internal", "internal": {"minReplicas": 3, "maxReplicas": 2}}),
+        llm(scaling={"mode": "Internal", "internal": {"maxReplicas": 2}}, replicas=1),
+        llm(name="Chat"),
+        llm(name="chat.v1"),
+        llm(name="c" * 45),
+    ]
+    for body in bad:
+        with pytest.raises(StepError, match=r"is invalid|Invalid value|Unsupported value"):
+            cluster.apply(body, namespace=namespace)

@@ -1,0 +1,69 @@
+"""What an engine says of itself, read from outside: chat, metrics, capacity."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from typing import Any
+
+from harness.cluster import Cluster
+
+WORKERS = "tonnage.dev/component=worker,tonnage.dev/deployment="
+
+
+def service_url(cluster: Cluster, name: str, *, namespace: str) -> str:
+    """Address of a Service; the host reaches cluster IPs through kube-proxy."""
+    body = cluster.get("service", name, namespace=namespace)
+    assert body is not None
+    return f"http://{body['spec']['clusterIP']}"
+
+
+def pods(cluster: Cluster, name: str, *, namespace: str) -> list[dict[str, Any]]:
+    """Worker pods that are not being deleted."""
+    found = cluster.find("pods", namespace=namespace, labels=f"{WORKERS}{name}")
+    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """The pod's Ready condition."""
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+
+
+def get(url: str) -> str:
+    """Body of a page."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def chat(
+    url: str, *, model: str, text: str = "What is the capital of France?", tokens: int = 16
+) -> dict[str, Any]:
+    """One chat completion."""
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": tokens,
+        "temperature": 0,
+    }
+    request = urllib.request.Request(
+        f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=120) as answer:
+        result: dict[str, Any] = json.loads(answer.read())
+    return result
+
+
+def cache_config(url: str) -> dict[str, str]:
+    """Labels of the engine's own vllm:cache_config_info."""
+    line = next(
+        line for line in get(f"{url}/metrics").splitlines() if line.startswith("vllm:cache_config_info{")
+    )
+    return dict(re.findall(r'(\w+)="([^"]*)"', line))
+
+
+def serve_page(pod: dict[str, Any], path: str) -> str:
+    """A page of the worker's own port."""
+    return get(f"http://{pod['status']['podIP']}:8081{path}")
