@@ -37,13 +37,11 @@ def get(url: str) -> str:
         return str(answer.read().decode())
 
 
-def chat(
-    url: str, *, model: str, text: str = "What is the capital of France?", tokens: int = 16
-) -> dict[str, Any]:
+def chat(url: str, *, model: str, tokens: int = 16) -> dict[str, Any]:
     """One chat completion."""
     body = {
         "model": model,
-        "messages": [{"role": "user", "content": text}],
+        "messages": [{"role": "user", "content": "What is the capital of France?"}],
         "max_tokens": tokens,
         "temperature": 0,
     }
@@ -58,9 +56,8 @@ def chat(
 
 def cache_config(url: str) -> dict[str, str]:
     """Labels of the engine's own vllm:cache_config_info."""
-    line = next(
-        line for line in get(f"{url}/metrics").splitlines() if line.startswith("vllm:cache_config_info{")
-    )
+    lines = get(f"{url}/metrics").splitlines()
+    line = next(line for line in lines if line.startswith("vllm:cache_config_info{"))
     return dict(re.findall(r'(\w+)="([^"]*)"', line))
 
 

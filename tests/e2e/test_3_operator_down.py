@@ -15,17 +15,14 @@ pytestmark = pytest.mark.e2e
 START_SECONDS = 600
 
 
-def test_with_the_operator_down_a_killed_worker_comes_back_and_serves(
-    cluster: Cluster, namespace: str
-) -> None:
+def test_a_killed_worker_comes_back_and_serves(cluster: Cluster, namespace: str) -> None:
     cluster.apply(llm(template={"resources": {"cpu": "250m"}}), namespace=namespace)
     wait_for(cluster, "Ready", "True", namespace=namespace, seconds=START_SECONDS)
     (pod,) = pods(cluster, "chat", namespace=namespace)
     chart.scale_operator(cluster, 0)
     try:
-        cluster.kubectl(
-            "delete", "pod", pod["metadata"]["name"], "-n", namespace, "--grace-period=0", "--force"
-        )
+        name = pod["metadata"]["name"]
+        cluster.kubectl("delete", "pod", name, "-n", namespace, "--grace-period=0", "--force")
 
         def back() -> bool:
             now = pods(cluster, "chat", namespace=namespace)

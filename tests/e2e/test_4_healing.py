@@ -25,18 +25,13 @@ def test_children_come_back_and_our_fields_are_reverted(cluster: Cluster, namesp
     wait_for(cluster, "Ready", "True", namespace=namespace, seconds=START_SECONDS)
     plan = plan_map(cluster, namespace=namespace)["metadata"]["name"]
     for kind, name in (("service", "chat"), ("configmap", plan), ("deployment", "chat")):
-        old = (cluster.get(kind, name, namespace=namespace) or {})["metadata"]["uid"]
+        old = _uid(cluster, kind, name, namespace=namespace)
         cluster.delete(kind, name, namespace=namespace)
-        wait_until(
-            f"{kind} {name}",
-            lambda kind=kind, name=name, old=old: (
-                (cluster.get(kind, name, namespace=namespace) or {"metadata": {"uid": old}})[  # type: ignore[misc]
-                    "metadata"
-                ]["uid"]
-                != old
-            ),
-            seconds=HEAL_SECONDS,
-        )
+
+        def anew(kind: str = kind, name: str = name, old: str = old) -> bool:
+            return _uid(cluster, kind, name, namespace=namespace) not in ("", old)
+
+        wait_until(f"{kind} {name}", anew, seconds=HEAL_SECONDS)
     edit = {"metadata": {"annotations": {"team": "a"}}, "spec": {"replicas": 3, "minReadySeconds": 1}}
     cluster.patch("deployment", "chat", edit, namespace=namespace)
 
@@ -67,9 +62,8 @@ def test_deleting_removes_all_it_made(cluster: Cluster, namespace: str) -> None:
 @pytest.mark.parametrize("pause", [0.2, 1.0, 4.0])
 def test_deleting_halfway_leaves_nothing(cluster: Cluster, namespace: str, pause: float) -> None:
     # another model than before, so that an inspection runs
-    half = llm(
-        "half", model={"uri": "pvc://models/tiny-gemma3", "servedName": f"m{pause}"}, template=TEMPLATE
-    )
+    model = {"uri": "pvc://models/tiny-gemma3", "servedName": f"m{pause}"}
+    half = llm("half", model=model, template=TEMPLATE)
     cluster.apply(half, namespace=namespace)
     time.sleep(pause)
     cluster.delete("llmdep", "half", namespace=namespace)
@@ -85,3 +79,8 @@ def test_deleting_halfway_leaves_nothing(cluster: Cluster, namespace: str, pause
     wait_until("nothing to be left", lambda: not left(), seconds=300)
     time.sleep(3)
     assert left() == []
+
+
+def _uid(cluster: Cluster, kind: str, name: str, *, namespace: str) -> str:
+    body = cluster.get(kind, name, namespace=namespace)
+    return str(body["metadata"]["uid"]) if body else ""

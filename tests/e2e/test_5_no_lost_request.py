@@ -65,10 +65,7 @@ def _count(cluster: Cluster, namespace: str) -> int:
 
 def _evict(cluster: Cluster, pod: dict[str, Any], *, namespace: str) -> None:
     name = pod["metadata"]["name"]
-    eviction = {
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": {"name": name, "namespace": namespace},
-    }
+    meta = {"name": name, "namespace": namespace}
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": meta}
     path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
     cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))

@@ -22,8 +22,9 @@ STATUS_MANAGER = "tonnage-status"
 PAGE = 500
 REQUEST_SECONDS = 30.0
 WATCH_SECONDS = 300
-# the server sends a bookmark about every minute: silence for longer means a dead connection
-SILENCE_SECONDS = 90.0
+# A server with nothing to say may send no bookmark for minutes, and a dead connection says nothing either:
+# after this long the watch is opened again, which tells the two apart.
+SILENCE_SECONDS = 60.0
 
 
 async def connect() -> ApiClient:
@@ -90,8 +91,11 @@ class KubernetesCluster:
             )
         )
         try:
+            yield Event("BOOKMARK", {"metadata": {"resourceVersion": resource_version}})
             async for line in _lines(response.content):
                 yield _event(line)
+        except aiohttp.SocketTimeoutError:
+            return
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise ApiError(0, f"watch of {kind.plural}: {type(error).__name__}: {error}") from error
         finally:

@@ -94,7 +94,10 @@ class Cluster(Protocol):
         ...
 
     def watch(self, kind: Kind, *, resource_version: str, selector: str = "") -> AsyncIterator[Event]:
-        """Events after `resource_version`; ends when the server ends it, or raises (410: list again)."""
+        """Events after `resource_version`; ends when the server ends it, or raises (410: list again).
+
+        The first is a BOOKMARK at `resource_version`: the server has answered.
+        """
         ...
 
     async def apply(self, kind: Kind, body: Object) -> Object:
