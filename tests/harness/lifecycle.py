@@ -51,6 +51,8 @@ def start_real(name: str = "real") -> Cluster:
         if other.real and other.state != cluster.state:
             raise StepError(f"another real node runs on this machine: {other.state} ({_stop_hint(other)})")
     if is_running(cluster):
+        if (cluster.state / _OWNER).exists() and not is_owned(cluster):
+            raise StepError(f"another run of the tests uses the real node: {_stop_hint(cluster)}")
         return cluster
     stop(cluster)
     with step("start a control plane with one real node"):
@@ -78,6 +80,12 @@ def is_running(cluster: Cluster) -> bool:
     """Whether the processes that the pid files name are alive."""
     processes = ("apiserver", "node" if cluster.real else "kwok")
     return all(_alive(cluster.state / f"run/{name}.pid") for name in processes)
+
+
+def is_owned(cluster: Cluster) -> bool:
+    """Whether this process started the cluster, and so has to stop it."""
+    owner = cluster.state / _OWNER
+    return owner.exists() and owner.read_text().split()[0] == str(os.getpid())
 
 
 def disown(cluster: Cluster) -> None:

@@ -1,0 +1,63 @@
+"""The clusters that tests run on. A tier that cannot run here is skipped and says why; in CI that is a failure.
+
+`TONNAGE_KEEP=1` leaves the clusters running for the next run of the tests.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from harness import lifecycle
+from harness.cluster import Cluster
+from harness.paths import BIN
+
+
+@pytest.fixture(scope="session")
+def simulated_cluster() -> Iterator[Cluster]:
+    """A control plane whose nodes KWOK simulates (`harness.simulation.add_node`)."""
+    _require(_missing_for_control_plane())
+    cluster = lifecycle.start_simulated()
+    yield cluster
+    _end(cluster)
+
+
+@pytest.fixture(scope="session")
+def real_cluster() -> Iterator[Cluster]:
+    """A control plane with one real node: containers, network, DNS."""
+    _require(_missing_for_real_node())
+    cluster = lifecycle.start_real()
+    yield cluster
+    _end(cluster)
+
+
+def _end(cluster: Cluster) -> None:
+    if os.environ.get("TONNAGE_KEEP"):
+        lifecycle.disown(cluster)
+    elif lifecycle.is_owned(cluster):
+        lifecycle.stop(cluster)
+
+
+def _missing_for_control_plane() -> str:
+    if sys.platform != "linux":
+        return "Kubernetes runs on Linux only"
+    if not shutil.which("go") and not (BIN / "kube-apiserver").exists():
+        return "Kubernetes is not built yet and Go is not installed"
+    missing = [name for name in ("openssl", "curl", "ip") if not shutil.which(name)]
+    return f"not installed: {', '.join(missing)}" if missing else ""
+
+
+def _missing_for_real_node() -> str:
+    if os.geteuid() != 0:
+        return "a real node needs root"
+    missing = [name for name in ("nft", "gcc", "objdump", "unshare", "nsenter") if not shutil.which(name)]
+    return _missing_for_control_plane() or (f"not installed: {', '.join(missing)}" if missing else "")
+
+
+def _require(missing: str) -> None:
+    if missing and os.environ.get("CI", "").lower() in {"1", "true"}:
+        pytest.fail(f"this tier must run in CI, but {missing}")
+    if missing:
+        pytest.skip(missing)
