@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 ENGINE_MODULE_VARIABLE = "TONNAGE_ENGINE_MODULE"
 DEFAULT_ENGINE_MODULE = "vllm.entrypoints.openai.api_server"
@@ -62,7 +63,7 @@ def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
 def _engine_port(arguments: Sequence[str]) -> int:
     """The last `--port` counts, as in the engine's own parser; its default is 8000."""
     port = str(_DEFAULT_ENGINE_PORT)
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in pairwise([*arguments, ""]):
         if argument == "--port":
             port = following
         elif argument.startswith("--port="):
