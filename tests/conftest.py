@@ -1,4 +1,4 @@
-"""The clusters that tests run on. A tier that cannot run here is skipped and says why; in CI that is a failure.
+"""The clusters that tests run on. A tier that cannot run here is skipped and says why; in CI it fails.
 
 `TONNAGE_KEEP=1` leaves the clusters running for the next run of the tests.
 """

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from harness.cluster import Cluster
-from harness.paths import BIN, REPOSITORY
+from harness.paths import REPOSITORY
 from harness.steps import run, step
 
 NAMESPACE = "tonnage-system"
@@ -30,8 +30,24 @@ def install(
     )
     chart: list[str | Path] = [RELEASE, REPOSITORY / "charts/tonnage", "-n", NAMESPACE, "-f", values_file]
     with step("install the chart"):
-        argv = [BIN / "helm", "upgrade", "--install", *chart, "--wait", "--timeout=3m"]
+        argv = [cluster.program("helm"), "upgrade", "--install", *chart, "--wait", "--timeout=3m"]
         run("helm upgrade", argv, env=cluster.environment)
+
+
+def uninstall(cluster: Cluster) -> None:
+    """Remove the operator; the CustomResourceDefinition stays, as the chart promises."""
+    with step("uninstall the chart"):
+        argv = [
+            cluster.program("helm"),
+            "uninstall",
+            RELEASE,
+            "-n",
+            NAMESPACE,
+            "--ignore-not-found",
+            "--wait",
+        ]
+        run("helm uninstall", argv, env=cluster.environment)
+        cluster.delete("namespace", NAMESPACE)
 
 
 def scale_operator(cluster: Cluster, replicas: int) -> None:

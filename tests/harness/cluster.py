@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,13 +36,25 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """Variables for kubectl, helm and client libraries."""
-        path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
-        return {"KUBECONFIG": str(self.kubeconfig), "NO_PROXY": CLUSTER_NETWORKS, "PATH": path}
+        return {"KUBECONFIG": str(self.kubeconfig), "NO_PROXY": CLUSTER_NETWORKS}
+
+    @property
+    def full_environment(self) -> dict[str, str]:
+        """This process's variables with those of the cluster."""
+        return {**os.environ, **self.environment}
 
     @property
     def audit(self) -> AuditLog:
         """The API server's log of every write."""
         return AuditLog(self.state / "logs/audit.log")
+
+    @staticmethod
+    def program(name: str) -> str:
+        """Path of kubectl or helm: the one that was built, else the one on PATH."""
+        found = shutil.which(name, path=f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}")
+        if not found:
+            raise StepError(f"{name} is not installed")
+        return found
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """Run kubectl and return its standard output.
@@ -50,8 +63,8 @@ class Cluster:
             StepError: kubectl failed and `check` is set.
         """
         done = subprocess.run(
-            [str(BIN / "kubectl"), *arguments],
-            env={**os.environ, **self.environment},
+            [self.program("kubectl"), *arguments],
+            env=self.full_environment,
             input=stdin,
             capture_output=True,
             text=True,

