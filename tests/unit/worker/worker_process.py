@@ -30,7 +30,7 @@ class Worker:
     """Starts one worker; a context manager that leaves no process behind.
 
     `faults` go to the fake engine, `changes` to the plan (see `document`), `before` is a Python statement
-    that the same process runs first.
+    that the same process runs first, `python` the interpreter of both worker and engine.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Worker:
         engine_arguments: tuple[str, ...] = (),
         environment: Mapping[str, str] | None = None,
         before: str = "",
+        python: str = sys.executable,
         **changes: Any,
     ) -> None:
         self.port, self.engine_port = free_port(), free_port()
@@ -52,7 +53,7 @@ class Worker:
         plan_file.write_text(plan or json.dumps(document(**{**drain, **changes})))
         started_here = f"import os, sys; {before}; from tonnage_worker.serve import main; sys.exit(main())"
         self.command = [
-            sys.executable,
+            python,
             *(("-P", "-c", started_here) if before else ("-P", "-m", "tonnage_worker.serve")),
             *("--plan", str(plan_file), "--port", str(self.port)),
             *("--termination-log", str(self.termination_log)),
