@@ -83,10 +83,10 @@ def test_equal(row: Row) -> None:
 
 def test_how_many_lines_are_compared() -> None:
     scopes = Counter(scope_of(row) for row in rows_of("ok"))
-    assert scopes["compared"] >= 180
+    assert scopes["compared"] >= 215
     assert scopes["several stages"] + scopes["packed KV dtype"] <= 15
     on_cpu = Counter(scope_of(row) for row in rows_of("ok") if row["platform"] == "cpu")
-    assert on_cpu["compared"] >= 15
+    assert on_cpu["compared"] >= 50
     # The one CPU line of a known family that is left out pins a KV dtype that CPU computes wrongly.
     assert on_cpu["packed KV dtype"] == 1
     assert on_cpu["several stages"] == 0
