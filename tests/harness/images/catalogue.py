@@ -3,7 +3,7 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from harness.engine import install
@@ -85,9 +85,8 @@ def _python_layer() -> Layer:
 
     def files() -> dict[str, Path | bytes]:
         staged = _staged("python", [_STANDARD_LIBRARY], _STANDARD_LIBRARY)
-        extensions = [path for path in staged.values() if path.suffix == ".so"]
         binaries = {"usr/bin/python3": PYTHON} | {str(path).lstrip("/"): path for path in _TOOLS}
-        libraries = _shared_libraries([*binaries.values(), *extensions])
+        libraries = _shared_libraries([*binaries.values(), *_extensions(staged)])
         return {**_ACCOUNTS, **staged, **binaries, **libraries}
 
     return build_layer("python", key, files)
@@ -99,7 +98,8 @@ def _libraries_layer(name: str, requirements: Path) -> Layer:
         shutil.rmtree(staging, ignore_errors=True)
         install.install_packages(staging, requirements)
         install.compile_python(staging)
-        return dict(_tree(staging, IMAGE_SITE))
+        tree = _tree(staging, IMAGE_SITE)
+        return {**tree, **_shared_libraries(_extensions(tree))}
 
     return build_layer(name, content_key(requirements, Path(__file__)), files)
 
@@ -111,11 +111,10 @@ def _engine_layer() -> Layer:
     def files() -> dict[str, Path | bytes]:
         with step("pack the engine's image layer"):
             tree = _tree(site, IMAGE_SITE)
-            binaries = [path for path in tree.values() if re.search(r"\.so(\.|$)", path.name)]
             return {
                 **tree,
                 "usr/bin/lscpu": lscpu,  # vLLM's CPU worker runs it
-                **_shared_libraries([lscpu, numa, *binaries]),
+                **_shared_libraries([lscpu, numa, *_extensions(tree)]),
                 str(numa).lstrip("/"): numa,
             }
 
@@ -149,6 +148,10 @@ def _tree(root: Path, target: str) -> dict[str, Path]:
     return {
         f"{target.lstrip('/')}/{path.relative_to(root)}": path for path in root.rglob("*") if path.is_file()
     }
+
+
+def _extensions(tree: Mapping[str, Path]) -> list[Path]:
+    return [path for path in tree.values() if re.search(r"\.so(\.|$)", path.name)]
 
 
 def _shared_libraries(binaries: Iterable[Path]) -> dict[str, Path]:
