@@ -158,5 +158,8 @@ class Cluster:
         try:
             yield name
         finally:
-            self.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=180s")
+            self.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
+            # nobody waits for the last requests of a test that is over
+            self.kubectl("delete", "pods", "--all", "-n", name, "--grace-period=0", "--force", check=False)
+            self.kubectl("wait", "--for=delete", f"namespace/{name}", "--timeout=180s")
             self.kubectl("delete", "pv", "-l", f"harness.tonnage.dev/namespace={name}", "--ignore-not-found")
