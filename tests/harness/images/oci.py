@@ -17,6 +17,7 @@ from typing import IO, Any, cast
 from harness.paths import IMAGES
 
 _MEDIA = "application/vnd.oci.image."
+_KEPT_VERSIONS = 3
 _ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
 
 
@@ -100,7 +101,16 @@ def build_layer(name: str, key: str, files: Callable[[], Mapping[str, Path | byt
             _write_tree(cast(IO[bytes], hashing), files())
         draft.rename(tar)
         digest_file.write_text(hashing.sha256.hexdigest())
+        _forget_old(name)
     return Layer(tar=tar, digest=digest_file.read_text())
+
+
+def _forget_old(name: str) -> None:
+    """Keep a layer's newest versions: with the engine in it, one has nearly 2 GB."""
+    versions = sorted(IMAGES.glob(f"{name}-{'[0-9a-f]' * 16}.tar"), key=lambda tar: tar.stat().st_mtime)
+    for tar in versions[:-_KEPT_VERSIONS]:
+        tar.with_suffix(".sha256").unlink(missing_ok=True)
+        tar.unlink()
 
 
 class _HashingWriter:
