@@ -19,7 +19,7 @@ from harness.paths import BIN
 def simulated_cluster() -> Iterator[Cluster]:
     """A control plane whose nodes KWOK simulates (`harness.simulation.add_node`)."""
     _require(_missing_for_control_plane())
-    cluster = lifecycle.start_simulated()
+    cluster = lifecycle.start_simulated(reuse=bool(os.environ.get("TONNAGE_KEEP")))
     yield cluster
     _end(cluster)
 

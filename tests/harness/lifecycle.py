@@ -26,16 +26,19 @@ def find_port_base() -> int:
     raise StepError(f"no free ports for another control plane; running clusters are in {STATE}")
 
 
-def start_simulated(*, port_base: int | None = None) -> Cluster:
-    """Start a control plane with KWOK. The caller adds nodes with `simulation.add_node`."""
+def start_simulated(*, port_base: int | None = None, reuse: bool = False) -> Cluster:
+    """Start a control plane with KWOK, or take one that nobody owns. `simulation.add_node` adds nodes."""
     build_binaries("control")
     _stop_abandoned()
+    left = [one for one in running_clusters() if not one.real and not (one.state / _OWNER).exists()]
+    if reuse and left:
+        return left[0]
     base = port_base or find_port_base()
     cluster = Cluster(state=STATE / f"{_SIMULATED}{base}", real=False, port_base=base)
     with step(f"start a control plane on port {base + 3}"):
+        _own(cluster)
         _script(cluster, "up.sh")
         _script(cluster, "kwok-up.sh")
-    _own(cluster)
     return cluster
 
 
@@ -56,9 +59,9 @@ def start_real(name: str = "real") -> Cluster:
         return cluster
     stop(cluster)
     with step("start a control plane with one real node"):
+        _own(cluster)
         _script(cluster, "up.sh")
         _script(cluster, "node-up.sh")
-    _own(cluster)
     return cluster
 
 
@@ -117,6 +120,8 @@ def build_binaries(*names: str) -> None:
 
 
 def _own(cluster: Cluster) -> None:
+    """Say whose it is before anything runs: a start that is killed half way is found as well."""
+    cluster.state.mkdir(parents=True, exist_ok=True)
     (cluster.state / _OWNER).write_text(f"{os.getpid()} {_started(os.getpid())}")
 
 
