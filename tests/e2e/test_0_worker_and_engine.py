@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness.engine.install import ENVIRONMENT, PYTHON, engine_site
+from harness.engine.install import ENVIRONMENT, LAUNCHER, PYTHON, engine_site
 from harness.engine.models import SMOLLM2, models_directory
 from harness.paths import REPOSITORY
 from unit.worker import worker_process
@@ -34,7 +34,7 @@ def real(directory: Path, *, kv_bytes: int = KV_BYTES, model: str = SMOLLM2, **c
         *("--kv-cache-memory-bytes", str(kv_bytes), "--max-model-len", "2048", "--block-size", "32"),
         *("--max-num-seqs", "32", "--shutdown-timeout", "60", "--enforce-eager"),
     ]
-    python_path = f"{engine_site()}:{REPOSITORY / 'worker/src'}"
+    python_path = f"{engine_site()}:{LAUNCHER.parent}:{REPOSITORY / 'worker/src'}"
     return Worker(
         directory,
         python=str(PYTHON),

@@ -101,6 +101,7 @@ class Worker:
     def until(self, condition: Callable[[], object], what: str) -> None:
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not condition():
+            assert self.process.poll() is None, f"ended before it was {what}\n{self.output()}"
             assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS} s: {what}\n{self.output()}"
             time.sleep(0.05)
 
