@@ -44,9 +44,9 @@ def cluster(simulated_cluster: Cluster) -> Cluster:
     return simulated_cluster
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def operator(cluster: Cluster) -> Iterator[OperatorProcess]:
-    """An operator of this test."""
+    """An operator of this module."""
     with operator_process(cluster, port=HEALTH_PORT) as running:
         yield running
 
@@ -55,7 +55,9 @@ def operator(cluster: Cluster) -> Iterator[OperatorProcess]:
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of this test, in which inspections find the small model."""
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:50].strip("-")
-    with cluster.namespace(name), inspections_end(cluster, PROFILE, namespace=name):
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    with inspections_end(cluster, PROFILE, namespace=name):
         claim = {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
@@ -81,3 +83,5 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
         }
         cluster.apply(volume, claim, namespace=name)
         yield name
+    # names are unique to tests: nothing waits for the end of a namespace
+    cluster.delete("namespace", name, wait=False)

@@ -63,3 +63,9 @@ def plan_map(cluster: Cluster, *, namespace: str, name: str = "chat") -> dict[st
     found = cluster.get("configmap", f"{name}-plan-{body['status']['plan']['hash']}", namespace=namespace)
     assert found is not None
     return found
+
+
+def deployed(cluster: Cluster, namespace: str, name: str = "chat") -> None:
+    """Wait until an object is planned and its Deployment exists."""
+    wait_for(cluster, "Planned", "True", namespace=namespace, name=name)
+    wait_until("the Deployment", lambda: cluster.get("deployment", name, namespace=namespace))

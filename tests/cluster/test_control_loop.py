@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import time
 
 import pytest
 
-from cluster.conftest import HEALTH_PORT
-from cluster.objects import condition, llm, plan_map, wait_for
-from cluster.operator_process import ACCOUNT, OperatorProcess, operator_process
+from cluster.objects import condition, deployed, llm, plan_map, wait_for
+from cluster.operator_process import ACCOUNT, OperatorProcess
 from harness.cluster import Cluster
 from harness.simulation import add_node, remove_node
 from harness.steps import StepError
@@ -26,11 +24,6 @@ def children(cluster: Cluster, namespace: str) -> list[tuple[str, str]]:
         for kind in CHILDREN
         for body in cluster.find(kind, namespace=namespace, labels=OURS)
     ]
-
-
-def deployed(cluster: Cluster, namespace: str, name: str = "chat") -> None:
-    wait_for(cluster, "Planned", "True", namespace=namespace, name=name)
-    wait_until("the Deployment", lambda: cluster.get("deployment", name, namespace=namespace))
 
 
 def test_an_object_becomes_plan_service_budget_and_deployment(
@@ -210,38 +203,6 @@ def test_refusals_do_not_loop_and_rest_is_quiet(
     assert writes <= {"leases"}
     # a worker that does not answer is asked every 2 s; the refused ones wait for an event
     assert operator.metric("tonnage_reconciles_total") - passes <= 12
-
-
-def test_a_restarted_operator_writes_nothing_but_its_lease(cluster: Cluster, namespace: str) -> None:
-    with operator_process(cluster, port=HEALTH_PORT, identity="before"):
-        cluster.apply(llm(), llm("other"), namespace=namespace)
-        for name in ("chat", "other"):
-            wait_for(cluster, "Available", "True", namespace=namespace, name=name)
-        time.sleep(2)
-    position = cluster.audit.position()
-    with operator_process(cluster, port=HEALTH_PORT, identity="after") as operator:
-        wait_until("the lease", operator.leads)
-        wait_until("a pass", lambda: operator.metric("tonnage_reconciles_total") >= 2)
-        time.sleep(3)
-        written = [w for w in cluster.audit.writes(after=position, user=ACCOUNT) if w.resource != "leases"]
-    assert written == []
-
-
-def test_one_of_two_operators_leads_and_the_other_takes_over(cluster: Cluster, namespace: str) -> None:
-    with (
-        operator_process(cluster, port=HEALTH_PORT, identity="one") as one,
-        operator_process(cluster, port=HEALTH_PORT + 1, identity="two") as two,
-    ):
-        wait_until("one leader", lambda: one.leads() != two.leads())
-        first, second = (one, two) if one.leads() else (two, one)
-        assert second.page("/readyz")
-        first.stop(signal.SIGKILL)
-        cluster.apply(llm(), namespace=namespace)
-        wait_until("the other to lead", second.leads, seconds=150)
-        deployed(cluster, namespace)
-        assert second.stop() == 0
-    held = cluster.get("lease", "tonnage-operator", namespace="tonnage-system") or {}
-    assert not held["spec"].get("holderIdentity")
 
 
 def test_the_api_server_refuses_what_the_models_refuse(cluster: Cluster, namespace: str) -> None:

@@ -53,6 +53,7 @@ PINNED_ARGUMENTS: Mapping[str, str] = {
     "--data-parallel-size": "replicas",
     "-dp": "replicas",
     "--disable-hybrid-kv-cache-manager": "workload",
+    "--attention-backend": "workload",
     "--speculative-config": "",
     "--kv-transfer-config": "cache.offload",
     "--kv-offloading-size": "cache.offload",

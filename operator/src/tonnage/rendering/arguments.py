@@ -29,6 +29,8 @@ def engine_arguments(plan: Plan, *, spec: Spec) -> list[str]:
     }
     words = [word for name, value in pinned.items() for word in (name, str(value))]
     words.append("--enable-prefix-caching" if plan.prefix_caching else "--no-enable-prefix-caching")
+    if plan.attention_backend is not None:
+        words += ["--attention-backend", plan.attention_backend]
     if plan.gpus_per_replica == 0:
         words.append("--enforce-eager")
     return [*words, *spec.engine.extra_args]

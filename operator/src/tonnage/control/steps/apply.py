@@ -30,6 +30,8 @@ async def apply_children(p: Pass, world: World) -> bool:
         except ApiError as error:
             if error.status not in REFUSALS:
                 raise
+            if "being terminated" in error.message:
+                return False  # the namespace goes, and everything in it
             what = f"{body['kind']} {body['metadata']['name']}"
             p.found(ConditionType.DEGRADED, True, "ApplyRefused", f"{what} was refused: {error.message}")
             p.again_in(REFUSED_SECONDS)

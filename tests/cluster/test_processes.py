@@ -1,0 +1,48 @@
+"""Operators that start, stop and take over from each other."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from cluster.conftest import HEALTH_PORT
+from cluster.objects import deployed, llm, wait_for
+from cluster.operator_process import ACCOUNT, operator_process
+from harness.cluster import Cluster
+from harness.waiting import wait_until
+
+pytestmark = pytest.mark.cluster
+
+
+def test_a_restarted_operator_writes_nothing_but_its_lease(cluster: Cluster, namespace: str) -> None:
+    with operator_process(cluster, port=HEALTH_PORT, identity="before"):
+        cluster.apply(llm(), llm("other"), namespace=namespace)
+        for name in ("chat", "other"):
+            wait_for(cluster, "Available", "True", namespace=namespace, name=name)
+        time.sleep(2)
+    position = cluster.audit.position()
+    with operator_process(cluster, port=HEALTH_PORT, identity="after") as operator:
+        wait_until("the lease", operator.leads)
+        wait_until("a pass", lambda: operator.metric("tonnage_reconciles_total") >= 2)
+        time.sleep(3)
+        written = [w for w in cluster.audit.writes(after=position, user=ACCOUNT) if w.resource != "leases"]
+    assert written == []
+
+
+def test_one_of_two_operators_leads_and_the_other_takes_over(cluster: Cluster, namespace: str) -> None:
+    with (
+        operator_process(cluster, port=HEALTH_PORT, identity="one") as one,
+        operator_process(cluster, port=HEALTH_PORT + 1, identity="two") as two,
+    ):
+        wait_until("one leader", lambda: one.leads() != two.leads())
+        first, second = (one, two) if one.leads() else (two, one)
+        assert second.page("/readyz")
+        first.stop(signal.SIGKILL)
+        cluster.apply(llm(), namespace=namespace)
+        wait_until("the other to lead", second.leads, seconds=150)
+        deployed(cluster, namespace)
+        assert second.stop() == 0
+    held = cluster.get("lease", "tonnage-operator", namespace="tonnage-system") or {}
+    assert not held["spec"].get("holderIdentity")
