@@ -27,7 +27,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
 def test_the_plan_equals_the_engine(
     cluster: Cluster, namespace: str, model: str, dtype: str, workload: dict[str, Any]
 ) -> None:
-    name = f"{model.split('-')[1]}-{dtype.lower()}"
+    name = f"m-{model.split('-')[1]}-{dtype.lower()}"
     body = llm(
         name,
         model={"uri": f"pvc://models/{model}"},

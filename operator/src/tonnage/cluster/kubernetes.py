@@ -109,6 +109,21 @@ class KubernetesCluster:
             )
         )
 
+    async def overwrite(self, kind: Kind, body: Object) -> Object:
+        """Merge patch: our lists replace what is there, whoever added to it; the object as stored."""
+        meta = body["metadata"]
+        return await self._write(
+            lambda: self._dynamic.patch(
+                _resource(kind),
+                body,
+                meta["name"],
+                meta["namespace"],
+                content_type="application/merge-patch+json",
+                field_manager=FIELD_MANAGER,
+                **_READ,
+            )
+        )
+
     async def apply_status(self, kind: Kind, body: Object) -> Object:
         """Server-side apply of the status subresource under its own field manager."""
         meta = body["metadata"]

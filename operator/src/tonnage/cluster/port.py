@@ -104,6 +104,10 @@ class Cluster(Protocol):
         """Server-side apply with force under the operator's field manager; the object as stored."""
         ...
 
+    async def overwrite(self, kind: Kind, body: Object) -> Object:
+        """Merge patch: our lists replace what is there, whoever added to it; the object as stored."""
+        ...
+
     async def apply_status(self, kind: Kind, body: Object) -> Object:
         """Server-side apply of the status subresource under its own field manager."""
         ...

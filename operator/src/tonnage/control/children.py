@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from tonnage.api.base import KIND
-from tonnage.cluster.port import LLM_DEPLOYMENT, Kind, Object
+from tonnage.cluster.port import LLM_DEPLOYMENT, ApiError, Kind, Object
 from tonnage.control.world import Applied, Pass, World
 from tonnage.rendering.drift import projection
 from tonnage.rendering.names import Manifest, short_hash
+
+INVALID = 422
 
 
 class ConflictError(Exception):
@@ -28,12 +30,26 @@ async def apply_child(p: Pass, world: World, kind: Kind, desired: Manifest) -> b
         return False
     if live is None or not _is_ours(live, p):
         await _check_free(p, world, kind, name)
-    stored = await world.cluster.apply(kind, desired)
+    stored = await _apply(world, kind, desired, exists=live is not None)
     p.memory.applied[kind, name] = Applied(
         desired_hash=short_hash(desired), accepted=projection(stored, desired=desired)
     )
     world.store.absorb(kind, stored)
     return True
+
+
+async def _apply(world: World, kind: Kind, desired: Manifest, *, exists: bool) -> Object:
+    """Server-side apply. Where an edit by hand makes that invalid, our fields are written over it first.
+
+    Apply adds to a list that others changed: a Service with an edited port would hold two of one name.
+    """
+    try:
+        return await world.cluster.apply(kind, desired)
+    except ApiError as error:
+        if error.status != INVALID or not exists:
+            raise
+    await world.cluster.overwrite(kind, desired)
+    return await world.cluster.apply(kind, desired)
 
 
 def _settled(p: Pass, kind: Kind, *, desired: Manifest, live: Object) -> bool:
