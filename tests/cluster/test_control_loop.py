@@ -221,5 +221,5 @@ def test_the_api_server_refuses_what_the_models_refuse(cluster: Cluster, namespa
         llm(name="c" * 45),
     ]
     for body in bad:
-        with pytest.raises(StepError, match=r"is invalid|Invalid value|Unsupported value"):
+        with pytest.raises(StepError, match=r"is invalid|Invalid value|Unsupported value|invalid type"):
             cluster.apply(body, namespace=namespace)

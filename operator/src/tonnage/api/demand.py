@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tonnage.api.v1alpha1 import Spec
 from tonnage.api.workload import PrefixCaching
-from tonnage.gpus.nodes import Toleration
+from tonnage.gpus import Placement, Toleration
 from tonnage.planning.plan import Demand
 
 _PREFIX_CACHING = {PrefixCaching.AUTO: None, PrefixCaching.ENABLED: True, PrefixCaching.DISABLED: False}
@@ -22,9 +22,10 @@ def demand_of(spec: Spec) -> Demand:
     )
 
 
-def tolerations_of(spec: Spec) -> tuple[Toleration, ...]:
-    """The pod's tolerations as plain records."""
-    return tuple(
+def placement_of(spec: Spec) -> Placement:
+    """Which nodes the pods may use."""
+    tolerations = tuple(
         Toleration(key=t.key, operator=t.operator, value=t.value, effect=t.effect)
         for t in spec.template.tolerations
     )
+    return Placement(node_selector=dict(spec.template.node_selector), tolerations=tolerations)

@@ -16,7 +16,7 @@ from tonnage.control.process import Process
 logger = logging.getLogger(__name__)
 
 
-def build_registry(process: Process) -> kopf.OperatorRegistry:
+def build_registry(process: Process, *, stop_flag: threading.Event) -> kopf.OperatorRegistry:
     """kopf's handlers of one process: no module-level state, so tests can run several."""
     registry = kopf.OperatorRegistry()
 
@@ -32,6 +32,8 @@ def build_registry(process: Process) -> kopf.OperatorRegistry:
     @kopf.on.cleanup(registry=registry)
     async def stop(**_: Any) -> None:
         await process.stop()
+        # kopf waits for the flag in a thread, and Python waits for the thread before it exits
+        stop_flag.set()
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def seen(event: kopf.RawEvent, **_: Any) -> None:
@@ -66,7 +68,7 @@ def main() -> None:
     stop_flag = threading.Event()
     process = Process(config, failed=stop_flag.set)
     kopf.run(
-        registry=build_registry(process),
+        registry=build_registry(process, stop_flag=stop_flag),
         clusterwide=True,
         standalone=True,
         stop_flag=stop_flag,

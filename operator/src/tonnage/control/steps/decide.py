@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tonnage.api import quantities
-from tonnage.api.demand import demand_of, tolerations_of
+from tonnage.api.demand import demand_of, placement_of
 from tonnage.api.status import ConditionType
 from tonnage.api.v1alpha1 import Spec
 from tonnage.cluster.port import CONFIG_MAP
@@ -26,7 +26,7 @@ async def decide_plan(p: Pass, world: World) -> bool:
     if p.spec is None or p.model is None:
         return False
     version = p.spec.engine.version or world.settings.engine_version
-    demand, placement = demand_of(p.spec), _placement(p.spec)
+    demand, placement = demand_of(p.spec), placement_of(p.spec)
     inputs = _inputs(p.spec, demand=demand, placement=placement, source=p.source, version=version)
     kept, plan_hash = _kept(p, world, inputs=inputs)
     if kept is None:
@@ -42,10 +42,6 @@ async def decide_plan(p: Pass, world: World) -> bool:
     p.kept, p.plan_hash = kept, plan_hash or hash_of(kept.plan, spec=p.spec)
     p.found(ConditionType.PLANNED, True, "Planned", kept.plan.reason)
     return True
-
-
-def _placement(spec: Spec) -> Placement:
-    return Placement(node_selector=dict(spec.template.node_selector), tolerations=tolerations_of(spec))
 
 
 def _inputs(spec: Spec, *, demand: Demand, placement: Placement, source: str, version: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from tonnage.api.conditions import Finding
+from tonnage.api.demand import placement_of
 from tonnage.api.status import ConditionType
 from tonnage.api.v1alpha1 import Spec
 from tonnage.cluster.inspection import Failure, decode
 from tonnage.cluster.port import CONFIG_MAP, JOB, Object
 from tonnage.control.children import apply_child, delete_child
 from tonnage.control.world import Inspection, Pass, World
+from tonnage.gpus import select_nodes
 from tonnage.models import ConfigError, ModelProfile, from_wire
 from tonnage.rendering.inspection import build_inspection, inspection_name, source_of
 from tonnage.rendering.names import COMPONENT, INSPECT
@@ -88,11 +90,22 @@ async def _start(p: Pass, world: World, *, spec: Spec) -> bool:
     wait = before.retry_at - world.clock.monotonic()
     if before.finding is not None and wait > 0:
         p.again_in(wait)
+    elif not select_nodes(tuple(world.store.nodes.values()), placement=placement_of(spec)).usable:
+        return _no_node(p, world)
     else:
         await apply_child(p, world, JOB, build_inspection(spec, owner=p.owner, settings=world.settings))
     p.findings[ConditionType.MODEL_RESOLVED] = before.finding or Finding(
         ConditionType.MODEL_RESOLVED, None, "Inspecting", "the inspection Job was started"
     )
+    return False
+
+
+def _no_node(p: Pass, world: World) -> bool:
+    """The model lies where the workers would run: without a node for them it cannot be read either."""
+    world.waiting_for_room.add(p.key)
+    text = "no node is ready, schedulable, and matched by spec.template.nodeSelector and tolerations"
+    p.found(ConditionType.MODEL_RESOLVED, None, "NoUsableNode", text)
+    p.found(ConditionType.PLANNED, False, "NoUsableNode", text)
     return False
 
 
