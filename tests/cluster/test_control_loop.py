@@ -95,6 +95,21 @@ def test_our_fields_are_reverted_and_others_left_alone(
     assert body["spec"]["minReadySeconds"] == 3
 
 
+def test_what_the_spec_no_longer_says_goes(
+    cluster: Cluster, operator: OperatorProcess, namespace: str
+) -> None:
+    cluster.apply(llm(engine={"env": [{"name": "LOUD", "value": "1"}]}), namespace=namespace)
+    deployed(cluster, namespace)
+
+    def names() -> set[str]:
+        body = cluster.get("deployment", "chat", namespace=namespace) or {}
+        return {variable["name"] for variable in body["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+    assert "LOUD" in names()
+    cluster.apply(llm(), namespace=namespace)
+    wait_until("the variable to go", lambda: "LOUD" not in names(), seconds=50)
+
+
 def test_a_refused_change_leaves_what_serves_and_mending_it_goes_on(
     cluster: Cluster, operator: OperatorProcess, namespace: str
 ) -> None:

@@ -16,6 +16,7 @@ SETTINGS = Settings(operator_image="operator:1", worker_image="worker:1", engine
 HASH = "0123456789"
 PLAN_182 = Plan(
     engine_version="0.32.0",
+    engine_rules="0.32",
     pool="cpu",
     product="CPU",
     gpus_per_replica=0,
@@ -44,6 +45,7 @@ PLAN_182 = Plan(
     max_num_seqs=8,
     max_num_batched_tokens=2048,
     prefix_caching=True,
+    attention_backend=None,
     saved_by_architecture="",
     reason="fits",
 )

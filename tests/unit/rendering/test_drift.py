@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonnage.rendering.drift import projection
+from tonnage.rendering.drift import projection, stamped
 
 DESIRED: dict[str, Any] = {
     "spec": {
@@ -83,3 +83,11 @@ def test_an_object_never_drifts_from_itself(value: Any) -> None:
 )
 def test_added_keys_never_count(desired: dict[str, Any], added: dict[str, Any]) -> None:
     assert projection({**added, **desired}, desired=desired) == desired
+
+
+def test_a_field_that_we_no_longer_state_is_drift() -> None:
+    before = {"metadata": {"name": "x"}, "spec": {"env": [{"name": "A"}, {"name": "B"}]}}
+    after = {"metadata": {"name": "x"}, "spec": {"env": [{"name": "A"}]}}
+    live_body = stamped(before)
+    assert projection(live_body, desired=stamped(before)) == stamped(before)
+    assert projection(live_body, desired=stamped(after)) != stamped(after)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tonnage.api.base import KIND
 from tonnage.cluster.port import LLM_DEPLOYMENT, ApiError, Kind, Object
 from tonnage.control.world import Applied, Pass, World
-from tonnage.rendering.drift import projection
+from tonnage.rendering.drift import projection, stamped
 from tonnage.rendering.names import Manifest, short_hash
 
 INVALID = 422
@@ -24,6 +24,7 @@ async def apply_child(p: Pass, world: World, kind: Kind, desired: Manifest) -> b
 
     Raises ConflictError if the name belongs to somebody else, OwnerGoneError if the owner no longer exists.
     """
+    desired = stamped(desired)
     name = desired["metadata"]["name"]
     live = world.store.child(p.key, kind, name)
     if live is not None and _settled(p, kind, desired=desired, live=live):

@@ -5,9 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tonnage.rendering.names import Manifest, short_hash
+
 MISSING = "<missing>"
+RENDERED = "tonnage.dev/rendered"
 # element keys by which Kubernetes merges lists (k8s.io/api, patchMergeKey and listMapKey markers)
 _MERGE_KEYS = ("name", "uid", "mountPath", "containerPort", "port", "key")
+
+
+def stamped(desired: Manifest) -> Manifest:
+    """`desired` with its own hash as an annotation.
+
+    Comparing the fields that we state cannot see one that we no longer state; the hash does, also after a
+    restart of the operator, and server-side apply then removes it.
+    """
+    meta = desired["metadata"]
+    annotations = {**meta.get("annotations", {}), RENDERED: short_hash(desired)}
+    return {**desired, "metadata": {**meta, "annotations": annotations}}
 
 
 def projection(live: Any, *, desired: Any) -> Any:
