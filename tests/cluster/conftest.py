@@ -85,3 +85,4 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
         yield name
     # names are unique to tests: nothing waits for the end of a namespace
     cluster.delete("namespace", name, wait=False)
+    cluster.delete("pv", f"{name}-models", wait=False)

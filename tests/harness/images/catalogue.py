@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def worker_cpu() -> Image:
             _python_layer(),
             _engine_layer(),
             _code_layer("worker-code", REPOSITORY / "worker/src", install.LAUNCHER.parent),
+            _entry_points_layer(REPOSITORY / "worker/pyproject.toml"),
         ],
         command=["python3", "-P", "-m", "tonnage_worker.serve"],
         environment={**_PYTHON_ENVIRONMENT, **install.ENVIRONMENT},
@@ -126,6 +128,25 @@ def _code_layer(name: str, *sources: Path) -> Layer:
     names = [str(path) for path in files]
     key = content_key(Path(__file__), "\n".join(names), *files)
     return build_layer(name, key, lambda: dict(_staged(name, sources, Path(IMAGE_SITE))))
+
+
+def _entry_points_layer(project: Path) -> Layer:
+    """What an installation adds beside the code: the metadata by which vLLM finds the worker's plug-in."""
+    about = tomllib.loads(project.read_text())["project"]
+    groups = about["entry-points"]
+    lines = [
+        line
+        for group, points in groups.items()
+        for line in (f"[{group}]", *(f"{name} = {target}" for name, target in points.items()))
+    ]
+    name = f"{about['name'].replace('-', '_')}-{about['version']}.dist-info"
+    folder = f"{IMAGE_SITE}/{name}".lstrip("/")
+    metadata = f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: {about['version']}\n"
+    files: dict[str, Path | bytes] = {
+        f"{folder}/METADATA": metadata.encode(),
+        f"{folder}/entry_points.txt": ("\n".join(lines) + "\n").encode(),
+    }
+    return build_layer("worker-metadata", content_key(project, Path(__file__)), lambda: files)
 
 
 def _staged(name: str, sources: Iterable[Path], target: Path) -> dict[str, Path]:

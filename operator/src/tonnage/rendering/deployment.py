@@ -102,7 +102,7 @@ def _build_container(plan: Plan, *, spec: Spec, settings: Settings) -> Manifest:
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python3", "-P", "-m", "tonnage_worker.serve"],
         "args": ["--plan", f"{PLAN_PATH}/{PLAN_KEY}", "--", *engine_arguments(plan, spec=spec)],
-        "env": _build_env(spec),
+        "env": _build_env(plan, spec=spec),
         "ports": [
             {"name": "http", "containerPort": ENGINE_PORT, "protocol": "TCP"},
             {"name": "worker", "containerPort": WORKER_PORT, "protocol": "TCP"},
@@ -132,16 +132,26 @@ def _build_container(plan: Plan, *, spec: Spec, settings: Settings) -> Manifest:
     }
 
 
-def _build_env(spec: Spec) -> list[Manifest]:
+def _build_env(plan: Plan, *, spec: Spec) -> list[Manifest]:
     fixed = {
         "HOME": "/tmp",  # noqa: S108 - the only writable place of the pod
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }
+    if plan.gpus_per_replica == 0:
+        # else vLLM takes every core of the node and pins to it, and two pods share the same cores
+        # (vLLM 0.32 v1/worker/cpu_worker.py)
+        fixed["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        fixed["OMP_NUM_THREADS"] = str(max(1, _cpu_millis(spec) // 1000))
     user = {variable.name: variable.value for variable in spec.engine.env}
     both = {**fixed, **user}
     return [{"name": name, "value": value} if value else {"name": name} for name, value in both.items()]
+
+
+def _cpu_millis(spec: Spec) -> int:
+    wanted = spec.template.resources.cpu
+    return DEFAULT_CPU_MILLIS if wanted is None else quantities.milli_cores(wanted)
 
 
 def memory_request_bytes(plan: Plan) -> int:
@@ -152,7 +162,7 @@ def memory_request_bytes(plan: Plan) -> int:
 def _build_resources(plan: Plan, *, spec: Spec) -> Manifest:
     wanted = spec.template.resources
     memory = memory_request_bytes(plan) if wanted.memory is None else quantities.whole_bytes(wanted.memory)
-    millis = quantities.milli_cores(wanted.cpu) if wanted.cpu is not None else DEFAULT_CPU_MILLIS
+    millis = _cpu_millis(spec)
     cpu = str(millis // 1000) if millis % 1000 == 0 else f"{millis}m"
     memory_text = quantities.memory_quantity(memory)
     return {"requests": {"cpu": cpu, "memory": memory_text}, "limits": {"memory": memory_text}}
