@@ -21,7 +21,7 @@ help: ## show this list
 
 venv: .venv/.ready ## make .venv with all tools
 
-.PHONY: help venv prerequisites demo demo-down test test-unit test-cluster test-e2e lint format crd
+.PHONY: help venv prerequisites demo demo-down test test-unit test-cluster test-e2e bench-heal lint format crd
 prerequisites: .venv/.ready
 	@tests/harness/prerequisites.sh cluster
 
@@ -43,11 +43,14 @@ test-cluster: prerequisites ## tests on a real API server with simulated nodes
 test-e2e: prerequisites ## tests on a real node with the real engine (root)
 	@$(PYTEST) tests/e2e
 
+bench-heal: prerequisites ## how long a child deleted by hand is away, beside the same done by hand
+	@PYTHONPATH=tests $(PYTHON) -m bench.heal
+
 lint: .venv/.ready ## style, types, layers
 	@.venv/bin/ruff check -q .
 	@.venv/bin/ruff format -q --check .
 	@.venv/bin/mypy operator/src worker/src
-	@MYPYPATH=tests:operator/src .venv/bin/mypy tests/harness tests/conftest.py
+	@MYPYPATH=tests:operator/src .venv/bin/mypy tests/harness tests/bench tests/conftest.py
 	@.venv/bin/lint-imports
 
 format: .venv/.ready ## let ruff format everything

@@ -110,6 +110,7 @@ def operator_process(cluster: Cluster, *, port: int, identity: str = "one") -> I
             process.wait()
 
 
-def _dead(operator: OperatorProcess) -> None:
+def _dead(operator: OperatorProcess) -> bool:
     if operator.process.poll() is not None:
         raise AssertionError(f"the operator ended: {operator.log.read_text()[-2000:]}")
+    return False

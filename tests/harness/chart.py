@@ -17,8 +17,9 @@ def install(
 ) -> None:
     """Install or upgrade the operator and wait until it is available; images by reference."""
     repository, _, tag = operator.rpartition(":")
+    image = {"repository": repository or operator, "tag": tag if repository else "latest"}
     merged = {
-        "image": {"repository": repository, "tag": tag, "pullPolicy": pull_policy},
+        "image": {**image, "pullPolicy": pull_policy},
         "worker": {"image": worker, "engineVersion": ENGINE_VERSION},
         **values,
     }
