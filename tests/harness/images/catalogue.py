@@ -76,9 +76,9 @@ def worker_cpu() -> Image:
 
 def pause_archive() -> Path:
     """The pause image as a file: the node imports it before the kubelet starts."""
-    archive = IMAGES / "pause.tar"
+    image, archive = pause(), IMAGES / "pause.tar"
     with archive.open("wb") as output:
-        pause().write(output, reference=PAUSE)
+        image.write(output, reference=PAUSE)
     return archive
 
 
