@@ -78,8 +78,10 @@ def install_rights(cluster: Cluster) -> None:
 
 
 @contextmanager
-def operator_process(cluster: Cluster, *, port: int, identity: str = "one") -> Iterator[OperatorProcess]:
-    """Run the operator until the block ends."""
+def operator_process(
+    cluster: Cluster, *, port: int, identity: str = "one", ready: bool = True
+) -> Iterator[OperatorProcess]:
+    """Run the operator until the block ends; it is waited for until it is `ready`, or just alive."""
     log = cluster.state / "logs" / f"operator-{identity}.log"
     environment = {
         **os.environ,
@@ -99,7 +101,9 @@ def operator_process(cluster: Cluster, *, port: int, identity: str = "one") -> I
     operator = OperatorProcess(process=process, port=port, log=log)
     try:
         wait_until(
-            "the operator to be ready", lambda: operator.page("/readyz") or _dead(operator), seconds=60
+            "the operator",
+            lambda: operator.page("/readyz" if ready else "/healthz") or _dead(operator),
+            seconds=60,
         )
         yield operator
     finally:

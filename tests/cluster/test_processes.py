@@ -9,7 +9,8 @@ import pytest
 
 from cluster.conftest import HEALTH_PORT
 from cluster.objects import deployed, llm, wait_for
-from cluster.operator_process import ACCOUNT, operator_process
+from cluster.operator_process import ACCOUNT, install_rights, operator_process
+from harness import lifecycle
 from harness.cluster import Cluster
 from harness.waiting import wait_until
 
@@ -29,6 +30,27 @@ def test_a_restarted_operator_writes_nothing_but_its_lease(cluster: Cluster, nam
         time.sleep(3)
         written = [w for w in cluster.audit.writes(after=position, user=ACCOUNT) if w.resource != "leases"]
     assert written == []
+
+
+def test_without_the_definition_the_operator_is_not_ready_and_says_why() -> None:
+    cluster = lifecycle.start_simulated()
+    try:
+        install_rights(cluster)
+        crd = "llmdeployments.tonnage.dev"
+        cluster.delete("crd", crd)
+        with operator_process(cluster, port=HEALTH_PORT + 2, identity="deaf", ready=False) as operator:
+            time.sleep(3)
+            assert not operator.page("/readyz")
+            assert "LLMDeployments cannot be listed yet" in operator.log.read_text()
+            install_rights(cluster)
+            wait_until("the operator to be ready", lambda: operator.page("/readyz"))
+            cluster.apply(llm())
+            wait_for(cluster, "Planned", "False", namespace="default", reason="NoUsableNode")
+            # a process that can no longer watch ends, so that Kubernetes starts one that waits
+            cluster.delete("crd", crd)
+            assert operator.process.wait(timeout=120) != 0
+    finally:
+        lifecycle.stop(cluster)
 
 
 def test_one_of_two_operators_leads_and_the_other_takes_over(cluster: Cluster, namespace: str) -> None:

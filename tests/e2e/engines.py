@@ -8,6 +8,8 @@ import urllib.request
 from typing import Any
 
 from harness.cluster import Cluster
+from harness.images import catalogue
+from harness.waiting import wait_until
 
 WORKERS = "tonnage.dev/component=worker,tonnage.dev/deployment="
 
@@ -64,3 +66,34 @@ def cache_config(url: str) -> dict[str, str]:
 def serve_page(pod: dict[str, Any], path: str) -> str:
     """A page of the worker's own port."""
     return get(f"http://{pod['status']['podIP']}:8081{path}")
+
+
+def ask_from_a_pod(cluster: Cluster, name: str, *, namespace: str) -> str:
+    """What a pod in the cluster reads under the Service's name: the list of models."""
+    url = f"http://{name}.{namespace}.svc.cluster.local/v1/models"
+    script = f"import urllib.request as r; print(r.urlopen({url!r}, timeout=20).read().decode())"
+    restricted = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    container = {
+        "name": "client",
+        "image": cluster.load(catalogue.python()),
+        "imagePullPolicy": "Never",
+        "command": ["/usr/bin/python3", "-c", script],
+        "securityContext": restricted,
+    }
+    spec = {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [container]}
+    cluster.delete("pod", "client", namespace=namespace)
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "client"}, "spec": spec}, namespace=namespace
+    )
+
+    def ended() -> bool:
+        phase = (cluster.get("pod", "client", namespace=namespace) or {})["status"]["phase"]
+        return phase in ("Succeeded", "Failed")
+
+    wait_until("the client pod to end", ended, seconds=120)
+    return cluster.kubectl("logs", "client", "-n", namespace)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.objects import llm, wait_for
-from e2e.engines import chat, is_ready, pods, serve_page, service_url
+from e2e.engines import ask_from_a_pod, chat, is_ready, pods, serve_page, service_url
 from harness import chart
 from harness.cluster import Cluster
 from harness.engine.models import SMOLLM2
@@ -31,6 +31,7 @@ def test_a_killed_worker_comes_back_and_serves(cluster: Cluster, namespace: str)
         wait_until("a new worker", back, seconds=START_SECONDS)
         (new,) = pods(cluster, "chat", namespace=namespace)
         assert '"state": "Verified"' in serve_page(new, "/capacity")
+        assert SMOLLM2 in ask_from_a_pod(cluster, "chat", namespace=namespace)
         answer = chat(service_url(cluster, "chat", namespace=namespace), model=SMOLLM2)
         assert "Paris" in answer["choices"][0]["message"]["content"]
     finally:

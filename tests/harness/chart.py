@@ -1,6 +1,7 @@
 """Installs the project's Helm chart."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.cluster import Cluster
@@ -13,9 +14,18 @@ ENGINE_VERSION = "0.32.0"
 
 
 def install(
-    cluster: Cluster, *, operator: str, worker: str, pull_policy: str = "Never", **values: object
+    cluster: Cluster,
+    *,
+    operator: str,
+    worker: str,
+    pull_policy: str = "Never",
+    labels: Mapping[str, str] | None = None,
+    **values: object,
 ) -> None:
-    """Install or upgrade the operator and wait until it is available; images by reference."""
+    """Install or upgrade the operator and wait until it is available; images by reference.
+
+    `labels` are set on its namespace.
+    """
     repository, _, tag = operator.rpartition(":")
     image = {"repository": repository or operator, "tag": tag if repository else "latest"}
     merged = {
@@ -25,9 +35,9 @@ def install(
     }
     values_file = cluster.state / "values.json"
     values_file.write_text(json.dumps(merged))
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    all_labels = {"pod-security.kubernetes.io/enforce": "restricted", **(labels or {})}
     cluster.apply(
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": all_labels}}
     )
     chart: list[str | Path] = [RELEASE, REPOSITORY / "charts/tonnage", "-n", NAMESPACE, "-f", values_file]
     with step("install the chart"):

@@ -36,7 +36,8 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """Variables for kubectl, helm and client libraries."""
-        return {"KUBECONFIG": str(self.kubeconfig), "NO_PROXY": CLUSTER_NETWORKS}
+        exempt = [os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or "", CLUSTER_NETWORKS]
+        return {"KUBECONFIG": str(self.kubeconfig), "NO_PROXY": ",".join(filter(None, exempt))}
 
     @property
     def full_environment(self) -> dict[str, str]:

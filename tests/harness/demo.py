@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import traceback
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from harness import chart, lifecycle
 from harness.cluster import Cluster
 from harness.engine.models import SMOLLM2, models_directory
 from harness.images import catalogue
-from harness.models_volume import CLAIM, make_claim
+from harness.models_volume import CLAIM, make_claim, mounted_directory
 from harness.paths import CACHE, REPOSITORY
 from harness.steps import StepError, say, step
 from harness.waiting import wait_until
@@ -26,11 +27,14 @@ _NAME = "chat"
 _QUESTION = "What is the capital of France?"
 _READY_SECONDS = 900.0
 _LOCAL_NAMESPACE = "demo"
+_MARK = {"harness.tonnage.dev/demo": "true"}
+"""On the namespace that the demo made: nothing else is ever upgraded or removed."""
 
 
 def up(options: argparse.Namespace) -> None:
     """Install Tonnage, serve the example, ask it something, compare plan and engine."""
-    if options.cluster == "existing":
+    existing = options.cluster == "existing"
+    if existing:
         cluster, namespace = _existing(options)
         operator, worker, pull_policy = options.operator_image, options.worker_image, "IfNotPresent"
     else:
@@ -40,12 +44,12 @@ def up(options: argparse.Namespace) -> None:
         operator, worker = (cluster.load(image) for image in images)
         pull_policy = "Never"
     try:
-        chart.install(cluster, operator=operator, worker=worker, pull_policy=pull_policy)
+        chart.install(cluster, operator=operator, worker=worker, pull_policy=pull_policy, labels=_MARK)
         with step(f"apply {_EXAMPLE.relative_to(REPOSITORY)}"):
             cluster.kubectl("apply", "-n", namespace, "-f", str(_EXAMPLE))
         _await_ready(cluster, namespace)
-        _show(cluster, namespace)
-    except (StepError, TimeoutError):
+        _show(cluster, namespace, existing=existing)
+    except Exception:
         _keep_operator_log(cluster)
         raise
     say(f"kubeconfig of the cluster: {cluster.kubeconfig}")
@@ -55,21 +59,31 @@ def down(options: argparse.Namespace) -> None:
     """Remove what `up` started."""
     if options.cluster == "existing":
         cluster = lifecycle.from_current_kubeconfig()
-        cluster.kubectl("delete", "-f", str(_EXAMPLE), "--ignore-not-found")
-        chart.uninstall(cluster)
-        shutil.rmtree(cluster.state)
+        try:
+            if not _is_ours(cluster):
+                raise StepError(f"namespace {chart.NAMESPACE} is not the demo's: nothing was removed")
+            with step(f"delete {_EXAMPLE.relative_to(REPOSITORY)}"):
+                cluster.kubectl("delete", "-f", str(_EXAMPLE), "--ignore-not-found", check=False)
+            chart.uninstall(cluster)
+        finally:
+            shutil.rmtree(cluster.state)  # it holds a copy of the credentials
     else:
         lifecycle.stop(lifecycle.named("demo"))
 
 
 def _local() -> Cluster:
+    directory = models_directory()
     cluster = lifecycle.start_real("demo")
+    if mounted_directory(cluster, namespace=_LOCAL_NAMESPACE) not in ("", str(directory)):
+        say("the running demo mounts other models: it is started anew")
+        lifecycle.stop(cluster)
+        cluster = lifecycle.start_real("demo")
     lifecycle.disown(cluster)
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     metadata = {"name": _LOCAL_NAMESPACE, "labels": labels}
     with step("make the volume with the models"):
         cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-        make_claim(cluster, models_directory(), namespace=_LOCAL_NAMESPACE)
+        make_claim(cluster, directory, namespace=_LOCAL_NAMESPACE)
     return cluster
 
 
@@ -80,6 +94,7 @@ def _existing(options: argparse.Namespace) -> tuple[Cluster, str]:
             "(operator/Containerfile and worker/Containerfile build them)"
         )
     cluster = lifecycle.from_current_kubeconfig()
+    _refuse_to_displace(cluster)
     namespace = cluster.kubectl("config", "view", "-o", "jsonpath={..namespace}").strip() or "default"
     if cluster.get("pvc", CLAIM, namespace=namespace) is None:
         raise StepError(
@@ -87,6 +102,23 @@ def _existing(options: argparse.Namespace) -> tuple[Cluster, str]:
             f"in its folder {SMOLLM2}"
         )
     return cluster, namespace
+
+
+def _is_ours(cluster: Cluster) -> bool:
+    namespace = cluster.get("namespace", chart.NAMESPACE) or {"metadata": {}}
+    return bool(_MARK.items() <= namespace["metadata"].get("labels", {}).items())
+
+
+def _refuse_to_displace(cluster: Cluster) -> None:
+    """Two operators would work against each other, and the demo must not take over somebody's own."""
+    selector = "app.kubernetes.io/name=tonnage,app.kubernetes.io/component=operator"
+    where = "jsonpath={range .items[*]}{.metadata.namespace} {end}"
+    found = cluster.kubectl("get", "deployments", "--all-namespaces", "-l", selector, "-o", where).split()
+    if (found or cluster.get("namespace", chart.NAMESPACE)) and not _is_ours(cluster):
+        raise StepError(
+            f"the cluster has a Tonnage already (namespace {', '.join(found) or chart.NAMESPACE}): "
+            f"apply {_EXAMPLE.relative_to(REPOSITORY)} to it instead of running the demo"
+        )
 
 
 def _await_ready(cluster: Cluster, namespace: str) -> None:
@@ -104,11 +136,14 @@ def _await_ready(cluster: Cluster, namespace: str) -> None:
         return bool(condition.get("status") == "True")
 
     with step("wait until it is Ready"):
-        wait_until(f"LLMDeployment {_NAME} to be Ready; last: {said}", ready, seconds=_READY_SECONDS)
+        try:
+            wait_until(f"LLMDeployment {_NAME} to be Ready", ready, seconds=_READY_SECONDS)
+        except TimeoutError as error:
+            raise StepError(f"{error}; it said last: {said}") from error
 
 
-def _show(cluster: Cluster, namespace: str) -> None:
-    with _forwarded(cluster, namespace) as url:
+def _show(cluster: Cluster, namespace: str, *, existing: bool) -> None:
+    with (_forwarded if existing else _direct)(cluster, namespace) as url:
         with step("ask through the Service"):
             answer = _chat(url)
         reported = _engine_reports(url)
@@ -130,6 +165,13 @@ def _comparison(planned: dict[str, Any], reported: dict[str, str]) -> str:
     if unequal := [what for what, plan, engine in rows if plan != engine]:
         raise StepError("\n".join([*lines, f"planned and engine-reported {', '.join(unequal)} differ"]))
     return "\n".join([*lines, "", "planned and engine-reported are equal"])
+
+
+@contextmanager
+def _direct(cluster: Cluster, namespace: str) -> Iterator[str]:
+    """The Service's own address: this machine is a node of the local cluster."""
+    service = cluster.get("service", _NAME, namespace=namespace) or {}
+    yield f"http://{service['spec']['clusterIP']}"
 
 
 @contextmanager
@@ -194,6 +236,10 @@ def main() -> int:
         (up if options.action == "up" else down)(options)
     except (StepError, TimeoutError) as error:
         print(f"demo failed: {error}", file=sys.stderr)
+        return 1
+    except Exception:
+        traceback.print_exc()
+        print(f"demo failed by a bug of its own; logs: {CACHE / 'logs'}", file=sys.stderr)
         return 1
     say(f"demo {options.action} took {time.monotonic() - begun:.0f} s")
     return 0

@@ -7,9 +7,9 @@ import os
 import shutil
 from pathlib import Path
 
-from harness.cluster import CLUSTER_NETWORKS, PORT_BASE, Cluster
+from harness.cluster import PORT_BASE, Cluster
 from harness.images import catalogue
-from harness.paths import BIN, K8S, STATE
+from harness.paths import BIN, CACHE, K8S, STATE
 from harness.steps import StepError, run, say, step
 
 _OWNER = "owner.pid"
@@ -19,11 +19,20 @@ _PORT_BASES = range(PORT_BASE, PORT_BASE + 300, 20)
 
 def find_port_base() -> int:
     """The first port base whose API server port nobody listens on."""
-    listening = Path("/proc/net/tcp").read_text()
+    listening = _listening_ports()
     for base in _PORT_BASES:
-        if not any(f":{port:04X} 00000000:0000 0A" in listening for port in range(base, base + 20)):
+        if not listening & set(range(base, base + 20)):
             return base
     raise StepError(f"no free ports for another control plane; running clusters are in {STATE}")
+
+
+def _listening_ports() -> set[int]:
+    """Ports that somebody listens on (state 0A in the kernel's tables)."""
+    ports = set()
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        rows = [line.split() for line in table.read_text().splitlines()[1:]] if table.exists() else []
+        ports |= {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
+    return ports
 
 
 def start_simulated(*, port_base: int | None = None, reuse: bool = False) -> Cluster:
@@ -35,6 +44,7 @@ def start_simulated(*, port_base: int | None = None, reuse: bool = False) -> Clu
         return left[0]
     base = port_base or find_port_base()
     cluster = Cluster(state=STATE / f"{_SIMULATED}{base}", real=False, port_base=base)
+    stop(cluster)  # what a reboot left of one
     with step(f"start a control plane on port {base + 3}"):
         _own(cluster)
         _script(cluster, "up.sh")
@@ -116,7 +126,7 @@ def build_binaries(*names: str) -> None:
     """Build what is not in the cache; about 16 minutes on two cores for everything, once per machine."""
     if not (BIN / "coredns").exists():
         say("building Kubernetes from its Go modules: about 16 minutes, once per machine")
-    run(f"build {' '.join(names)}", ["nice", K8S / "build.sh", *names])
+    run(f"build {' '.join(names)}", ["nice", K8S / "build.sh", *names], env={"TONNAGE_CACHE": str(CACHE)})
 
 
 def _own(cluster: Cluster) -> None:
@@ -163,10 +173,11 @@ def _started(pid: int) -> str:
 
 def _script(cluster: Cluster, name: str, *arguments: str) -> None:
     environment = {
+        "TONNAGE_CACHE": str(CACHE),
         "K8S_STATE": str(cluster.state),
         "K8S_NODE": str(int(cluster.real)),
         "K8S_PORT_BASE": str(cluster.port_base),
-        "NO_PROXY": CLUSTER_NETWORKS,
+        "NO_PROXY": cluster.environment["NO_PROXY"],
     }
     try:
         run(f"{cluster.state.name} {name}", [K8S / "cluster" / name, *arguments], env=environment)

@@ -7,6 +7,12 @@ from harness.cluster import Cluster
 CLAIM = "models"
 
 
+def mounted_directory(cluster: Cluster, *, namespace: str, name: str = CLAIM) -> str:
+    """The directory behind the namespace's claim; empty if there is none."""
+    volume = cluster.get("pv", f"{namespace}-{name}")
+    return str(volume["spec"]["hostPath"]["path"]) if volume else ""
+
+
 def make_claim(cluster: Cluster, directory: Path, *, namespace: str, name: str = CLAIM) -> None:
     """Bind a claim in the namespace to a directory of this machine.
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 K8S = Path(__file__).resolve().parent / "k8s"
-CACHE = Path(os.environ.get("TONNAGE_CACHE") or Path.home() / ".cache/tonnage")
+CACHE = Path(os.environ.get("TONNAGE_CACHE") or Path.home() / ".cache/tonnage").resolve()
 BIN = CACHE / "bin"
 BIN_CACHE = CACHE / "bin-cache"
 IMAGES = CACHE / "images"
-STATE = Path(os.environ.get("TONNAGE_STATE") or CACHE / "cluster")
+STATE = Path(os.environ.get("TONNAGE_STATE") or CACHE / "cluster").resolve()
 """Clusters live here. The path must stay short: unix sockets below it have a limit of 108 bytes."""
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from harness.cluster import Cluster
+from harness.steps import StepError
 
 INSPECTION_LABEL = "tonnage.dev/component=inspect"
 _MESSAGE = "test.tonnage.dev/termination-message"
@@ -69,9 +70,12 @@ def inspections_end(
             for pod in cluster.find("pods", namespace=namespace, labels=INSPECTION_LABEL):
                 if _MESSAGE not in pod["metadata"].get("annotations", {}):
                     said = answer(pod) if callable(answer) else answer
-                    end_inspection(
-                        cluster, pod["metadata"]["name"], said, namespace=namespace, exit_code=exit_code
-                    )
+                    name = pod["metadata"]["name"]
+                    try:
+                        end_inspection(cluster, name, said, namespace=namespace, exit_code=exit_code)
+                    except StepError:
+                        if cluster.get("pod", name, namespace=namespace) is not None:
+                            raise
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

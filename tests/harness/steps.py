@@ -29,7 +29,14 @@ def step(title: str) -> Iterator[None]:
     """Announce a step, and its duration when it is over."""
     say(f"{title} ...")
     begun = time.monotonic()
-    yield
+    try:
+        yield
+    except (StepError, TimeoutError):
+        raise
+    except subprocess.CalledProcessError as error:
+        raise StepError(f"step '{title}' failed: {error}\n{error.stderr or error.output or ''}") from error
+    except Exception as error:
+        raise StepError(f"step '{title}' failed: {type(error).__name__}: {error}") from error
     say(f"{title}: done in {time.monotonic() - begun:.1f} s")
 
 

@@ -48,8 +48,13 @@ build() {
   kwok) pinned kwok sigs.k8s.io/kwok $KWOK_VERSION
     one kwok $KWOK_VERSION $1 sigs.k8s.io/kwok/cmd/$1 ""
     # the default behaviour ("stages") is data in the module, not in the binary
-    local d; d=$(cd "$HERE/tools/kwok" && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage
-    for f in "$d"/node/fast/node-*.yaml "$d"/pod/fast/pod-*.yaml; do echo ---; cat "$f"; done >"$BIN/kwok-stages.yaml" ;;
+    local stages=$CACHE/kwok-stages-$KWOK_VERSION.yaml d f
+    if [ ! -f "$stages" ]; then
+      d=$(cd "$HERE/tools/kwok" && go mod download sigs.k8s.io/kwok && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage
+      for f in "$d"/node/fast/node-*.yaml "$d"/pod/fast/pod-*.yaml; do echo ---; cat "$f"; done >"$stages.tmp$$"
+      mv "$stages.tmp$$" "$stages"
+    fi
+    put "$stages" "$BIN/kwok-stages.yaml" ;;
   coredns) pinned coredns github.com/coredns/coredns $COREDNS_VERSION; one coredns $COREDNS_VERSION coredns . "-X github.com/coredns/coredns/coremain.GitCommit=unknown" ;;
   helm) pinned helm helm.sh/helm/v4 $HELM_VERSION; one helm $HELM_VERSION helm helm.sh/helm/v4/cmd/helm "-X helm.sh/helm/v4/internal/version.version=$HELM_VERSION" ;;
   containerd|containerd-shim-runc-v2|ctr) pinned containerd github.com/containerd/containerd/v2 $CONTAINERD_VERSION

@@ -64,12 +64,72 @@ def test_an_event_older_than_what_is_known_is_ignored(seen: Seen) -> None:
     assert (stored["spec"], seen.keys) == ("new", [])
 
 
-def test_an_object_made_anew_under_the_same_name_is_taken_whatever_its_version(seen: Seen) -> None:
-    seen.store.absorb(DEPLOYMENT, child(9))
-    seen.store.put(DEPLOYMENT, child(3, uid="u2"))
+def test_of_two_objects_with_one_name_the_younger_is_kept(seen: Seen) -> None:
+    seen.store.put(DEPLOYMENT, child(9, uid="u2"))
+    seen.store.put(DEPLOYMENT, child(3, uid="u1"))
+    seen.store.remove(DEPLOYMENT, child(5, uid="u1"))
     stored = seen.store.child(KEY, DEPLOYMENT, "chat")
     assert stored is not None
     assert stored["metadata"]["uid"] == "u2"
+
+
+def test_a_list_is_taken_whatever_its_versions(seen: Seen) -> None:
+    """A restored API server counts from an earlier version."""
+    seen.store.put(DEPLOYMENT, child(9))
+    seen.store.remove(DEPLOYMENT, child(12, name="other"))
+    seen.store.replace(DEPLOYMENT, [child(3, spec="restored"), child(4, name="other")])
+    stored = seen.store.child(KEY, DEPLOYMENT, "chat")
+    assert stored is not None
+    assert stored["spec"] == "restored"
+    assert seen.store.child(KEY, DEPLOYMENT, "other") is not None
+
+
+def test_the_answer_to_a_write_does_not_bring_back_what_was_deleted_meanwhile(seen: Seen) -> None:
+    seen.store.put(DEPLOYMENT, child(5))
+    seen.store.remove(DEPLOYMENT, child(6))
+    seen.store.absorb(DEPLOYMENT, child(5))
+    assert seen.store.child(KEY, DEPLOYMENT, "chat") is None
+    seen.store.absorb(DEPLOYMENT, child(7, uid="u2"))
+    assert seen.store.child(KEY, DEPLOYMENT, "chat") is not None
+
+
+def test_a_child_whose_label_was_edited_is_missed_by_its_owner(seen: Seen) -> None:
+    seen.store.put(DEPLOYMENT, child(5))
+    edited = child(6)
+    edited["metadata"]["labels"] = {"tonnage.dev/deployment": "other"}
+    seen.store.put(DEPLOYMENT, edited)
+    assert seen.store.child(KEY, DEPLOYMENT, "chat") is None
+    assert seen.store.child(("default", "other"), DEPLOYMENT, "chat") is not None
+    assert seen.keys == [KEY, KEY, ("default", "other")]
+
+
+def test_an_edit_that_overtakes_the_answer_to_a_status_write_is_kept(seen: Seen) -> None:
+    seen.store.put_object(child(5, spec="old"))
+    seen.store.put_object(child(7, spec="edited"))
+    seen.store.absorb_object(child(6, spec="old"))
+    assert seen.store.objects[KEY]["spec"] == "edited"
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 0, 1), (1, 2, 0)])
+def test_an_object_deleted_and_made_anew_stays_in_any_order_of_events(
+    seen: Seen, order: tuple[int, ...]
+) -> None:
+    events = (
+        lambda: seen.store.put_object(child(5, uid="u1")),
+        lambda: seen.store.remove_object(child(6, uid="u1")),
+        lambda: seen.store.put_object(child(7, uid="u2")),
+    )
+    for number in order:
+        events[number]()
+    assert seen.store.objects[KEY]["metadata"]["uid"] == "u2"
+
+
+def test_an_object_that_was_not_found_is_dropped_and_a_younger_one_is_not(seen: Seen) -> None:
+    seen.store.put_object(child(5, uid="u2"))
+    seen.store.drop_object(KEY, uid="u1")
+    assert KEY in seen.store.objects
+    seen.store.drop_object(KEY, uid="u2")
+    assert KEY not in seen.store.objects
 
 
 def test_a_list_shows_deletions_that_no_event_told(seen: Seen) -> None:

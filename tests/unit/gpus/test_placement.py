@@ -52,6 +52,9 @@ def test_tolerations_mean_what_kubernetes_means(toleration: Toleration, taint: T
     ("changes", "placement", "why"),
     [
         ({}, Placement(), None),
+        ({}, Placement(cpu_millis=4000, memory_bytes=2**34), None),
+        ({}, Placement(cpu_millis=4001), "less than the 4.001 CPUs of template.resources.cpu"),
+        ({}, Placement(memory_bytes=2**34 + 1), "less than the 16.00 GiB of template.resources.memory"),
         ({"ready": False}, Placement(), "not Ready"),
         ({"schedulable": False}, Placement(), "cordoned (unschedulable)"),
         ({}, Placement(node_selector={"zone": "north"}), None),

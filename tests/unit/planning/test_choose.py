@@ -136,7 +136,7 @@ def test_a_model_that_fp8_does_not_serve_has_one_rung() -> None:
 
 
 def test_the_plan_fits_to_the_byte() -> None:
-    needed = plan(replace(FEW, quality=Quality.LOSSLESS)).memory.total
+    needed = plan(replace(FEW, quality=Quality.LOSSLESS)).request_bytes
     exact = node(memory_allocatable_bytes=needed)
     short = node(memory_allocatable_bytes=needed - 1)
     assert isinstance(answer(replace(FEW, quality=Quality.LOSSLESS), nodes=(exact,)), Plan)
@@ -265,7 +265,8 @@ def test_a_plan_holds_the_workload_and_fits_a_node(demand: Demand, model: Any, m
     found = answer(demand, model=model, nodes=nodes)
     assert found == answer(demand, model=model, nodes=nodes)
     if isinstance(found, Plan):
-        assert found.memory.total <= mib * MIB
+        assert found.memory.total + found.shared_memory_bytes <= found.request_bytes <= mib * MIB
+        assert found.request_bytes % MIB == 0
         assert found.memory.kv == found.blocks * found.bytes_per_block
         assert found.concurrency_at_typical > demand.concurrency
         assert found.concurrency_at_context > 1

@@ -35,6 +35,8 @@ PLAN_182 = Plan(
         burst_margin=0,
         kv=134_184_960,
     ),
+    shared_memory_bytes=2**28,
+    request_bytes=2701 * 2**20,
     kv_dtype="auto",
     block_size=32,
     blocks=182,

@@ -31,6 +31,10 @@ PASSED = (
     Finding(ConditionType.PLANNED, True, "Planned"),
 )
 REFUSED = (Finding(ConditionType.ACCEPTED, False, "InvalidSpec", "spec.x is wrong"),)
+FAILED = (
+    Finding(ConditionType.ACCEPTED, True, "Accepted"),
+    Finding(ConditionType.DEGRADED, True, "ApplyRefused", "Job was refused"),
+)
 MISMATCH = report(
     "Mismatch",
     reason="CapacityMismatch",
@@ -56,6 +60,15 @@ def deployed(ready: int, *, total: int | None = None, plan_hash: str = HASH) -> 
     names = ("readyReplicas", "availableReplicas", "updatedReplicas")
     body["status"] = {"observedGeneration": 1, "replicas": total or ready, **dict.fromkeys(names, ready)}
     return body
+
+
+def with_condition(body: dict[str, Any], kind: str, value: str) -> dict[str, Any]:
+    told = {"type": kind, "status": value, "reason": "FailedCreate", "message": "exceeded quota"}
+    return {**body, "status": {**body["status"], "conditions": [told]}}
+
+
+def paused(body: dict[str, Any]) -> dict[str, Any]:
+    return {**body, "spec": {**body["spec"], "paused": True}}
 
 
 def status(
@@ -118,6 +131,18 @@ SITUATIONS = [
     (
         status(worker(report("Reported", message="91, planned 182")), deployment=deployed(1)),
         "Ready", "True", "False", "True", "False",
+    ),
+    # the kubelet says ready, which a worker is only when verified, but the operator cannot ask it
+    (status(worker(None), deployment=deployed(1)), "Ready", "True", "Unknown", "True", "False"),
+    (
+        status(deployment=with_condition(deployed(0), "ReplicaFailure", "True")),
+        "Degraded", "False", "Unknown", "False", "True",
+    ),
+    # a request failed before anything was decided
+    (status(findings=FAILED, planned=False), "Degraded", "False", "Unknown", "False", "True"),
+    (
+        status(worker(report(), plan_hash="old"), deployment=paused(deployed(1, plan_hash="old"))),
+        "Updating", "False", "Unknown", "True", "False",
     ),
 ]  # fmt: skip
 

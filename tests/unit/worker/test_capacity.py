@@ -37,8 +37,8 @@ CASES = [
     ({"kv_dtype": None}, False, False, "has KV dtype None, planned auto"),
     ({"blocks": None}, False, False, "reports no KV blocks or no block size"),
     ({"block_size": None}, False, False, "reports no KV blocks or no block size"),
-    ({"tokens": None, "concurrency": None}, True, True, "not compared: tokens, concurrency"),
-    ({"concurrency": None}, True, True, "not compared: concurrency"),
+    ({"tokens": None}, False, True, "holds an unreported number of tokens, planned 5824"),
+    ({"concurrency": None}, False, True, "has concurrency unknown, planned 2.84375"),
 ]
 
 

@@ -56,6 +56,7 @@ CASES = [
     ("idle connection, requests still running", [Moment(60, 1, A, 1)], Action.WAIT),
     ("connection that never asks", [Moment(1, 1, A, 1), Moment(8.1, 1, A, 0)], Action.TERMINATE),
     ("no request, but not for long", [Moment(2, 1, A, 1), Moment(8.1, 1, A, 0)], Action.WAIT),
+    ("short requests that no look caught", [Moment(1, 1, A, 0), Moment(8.1, 1, A | B, 0)], Action.WAIT),
     ("connected beyond the time for requests", [Moment(66.9, 1, A, 1)], Action.WAIT),
     ("connected at the end of the time for requests", [Moment(67, 1, A, 1)], Action.TERMINATE),
     ("nothing can be read: only time counts", [Moment(66.9, None)], Action.WAIT),
@@ -75,7 +76,7 @@ def test_an_engine_that_never_served_is_stopped_at_once() -> None:
 
 
 def test_after_sigterm_it_waits_until_the_kill() -> None:
-    state = DrainState(started_at=0, serving=True, busy_at=0, requests_at=0, terminated_at=8.0)
+    state = DrainState(started_at=0, serving=True, busy_at=0, arrived_at=0, requests_at=0, terminated_at=8.0)
     actions = [decide(state, now=now, limits=LIMITS, keep_alive_seconds=5.0)[0] for now in (8, 76.9, 77)]
     assert actions == [Action.WAIT, Action.WAIT, Action.KILL]
 

@@ -4,8 +4,9 @@
    happens: new connections may still come until every proxy has heard, and uvicorn closes idle ones after
    its keep-alive time.
 2. Then until clients are gone: no open connection and none arrived during `QUIET_SECONDS`. A connection that
-   never sent a request stays open for ever, so an engine without any request for longer than the keep-alive
-   time counts as left as well. Bounded by `shutdown_timeout_seconds`, the time that running requests have.
+   never sent a request stays open for ever, so an engine without any request and any newcomer for longer than
+   the keep-alive time counts as left as well. Bounded by `shutdown_timeout_seconds`, the time that running
+   requests have.
 3. SIGTERM: the engine finishes what still runs. It refuses new requests with HTTP 500 from here on, which is
    why clients must be gone before.
 4. SIGKILL, `KILL_MARGIN_SECONDS` after the time for running requests is over. The pod's grace period must be
@@ -39,13 +40,14 @@ class DrainState:
     """A drain in progress; times in seconds of one monotonic clock.
 
     `serving`: the worker was ready before, so clients may know it. `busy_at`: last time that a client was
-    seen connected or arriving. `requests_at`: last time that the engine had requests or its count was
-    unknown.
+    seen connected or arriving, `arrived_at`: last time that one arrived. `requests_at`: last time that the
+    engine had requests or its count was unknown.
     """
 
     started_at: float
     serving: bool
     busy_at: float
+    arrived_at: float
     requests_at: float
     seen: frozenset[str] | None = None
     terminated_at: float | None = None
@@ -53,7 +55,7 @@ class DrainState:
 
 def begin(*, now: float, serving: bool) -> DrainState:
     """The state at the first SIGTERM."""
-    return DrainState(started_at=now, serving=serving, busy_at=now, requests_at=now)
+    return DrainState(started_at=now, serving=serving, busy_at=now, arrived_at=now, requests_at=now)
 
 
 def observe(
@@ -65,6 +67,7 @@ def observe(
         state = replace(
             state,
             busy_at=now if connections.open or arrived else state.busy_at,
+            arrived_at=now if arrived else state.arrived_at,
             seen=connections.seen,
         )
     return replace(state, requests_at=state.requests_at if requests == 0 else now)
@@ -83,7 +86,7 @@ def decide(state: DrainState, *, now: float, limits: Drain, keep_alive_seconds: 
         return Action.WAIT, "waiting for endpoints to be forgotten"
     if state.seen is not None and now - state.busy_at >= QUIET_SECONDS:
         return Action.TERMINATE, "no client is connected"
-    if now - state.requests_at >= keep_alive_seconds + KEEP_ALIVE_MARGIN_SECONDS:
+    if now - max(state.requests_at, state.arrived_at) >= keep_alive_seconds + KEEP_ALIVE_MARGIN_SECONDS:
         return Action.TERMINATE, "no request is running and idle connections had time to close"
     if now >= empty_by:
         return Action.TERMINATE, "clients are still connected and the time for running requests is over"

@@ -11,7 +11,7 @@ _SECRET_NAMES = frozenset(
 )
 _SHORTEST_SECRET = 6  # shorter values ("true", "0") are no secrets, and masking them would mangle the text
 _SECRET_FORMS = re.compile(
-    r"(?i)\bhf_[a-z0-9]{8,}|\bsk-[a-z0-9_-]{8,}|(?<=bearer )[^\s\"',]+|(?<=://)[^\s/:@]+:[^\s/@]+(?=@)"
+    r"(?i)\bhf_[a-z0-9]{20,}|\bsk-[a-z0-9_-]{8,}|(?<=bearer )[^\s\"',]+|(?<=://)[^\s/:@]+:[^\s/@]+(?=@)"
 )
 _SECRET_FLAGS = ("--api-key", "--hf-token")
 

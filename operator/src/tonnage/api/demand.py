@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from tonnage.api import quantities
 from tonnage.api.v1alpha1 import Spec
 from tonnage.api.workload import PrefixCaching
 from tonnage.gpus import Placement, Toleration
 from tonnage.planning.plan import Demand
 
+DEFAULT_CPU_MILLIS = 1000
 _PREFIX_CACHING = {PrefixCaching.AUTO: None, PrefixCaching.ENABLED: True, PrefixCaching.DISABLED: False}
 
 
@@ -28,4 +30,16 @@ def placement_of(spec: Spec) -> Placement:
         Toleration(key=t.key, operator=t.operator, value=t.value, effect=t.effect)
         for t in spec.template.tolerations
     )
-    return Placement(node_selector=dict(spec.template.node_selector), tolerations=tolerations)
+    memory = spec.template.resources.memory
+    return Placement(
+        node_selector=dict(spec.template.node_selector),
+        tolerations=tolerations,
+        cpu_millis=cpu_millis(spec),
+        memory_bytes=0 if memory is None else quantities.whole_bytes(memory),
+    )
+
+
+def cpu_millis(spec: Spec) -> int:
+    """The CPU request of a worker pod in thousandths of a core."""
+    wanted = spec.template.resources.cpu
+    return DEFAULT_CPU_MILLIS if wanted is None else quantities.milli_cores(wanted)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +14,7 @@ from tonnage.rendering.settings import WORKER_PORT
 
 TIMEOUT_SECONDS = 3.0
 MAX_ANSWER_BYTES = 64 * 1024
+OK = 200
 
 
 class EngineScraper:
@@ -25,11 +28,13 @@ class EngineScraper:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
         try:
-            async with self._session.get(f"http://{pod.address}:{WORKER_PORT}/capacity") as response:
-                if response.content_length is not None and response.content_length > MAX_ANSWER_BYTES:
-                    return None
-                return parse_report(await response.json())
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+            # the pod may be anybody's: no redirect is followed, and no more is read than a report can be
+            async with self._session.get(
+                f"http://{pod.address}:{WORKER_PORT}/capacity", allow_redirects=False
+            ) as response:
+                text = await _bounded(response.content)
+                return parse_report(json.loads(text)) if response.status == OK and text else None
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, RecursionError):
             return None
 
     async def close(self) -> None:
@@ -38,31 +43,57 @@ class EngineScraper:
             await self._session.close()
 
 
-def parse_report(body: Mapping[str, Any]) -> Report | None:
-    """A /capacity answer as a record; None if it is not one."""
+async def _bounded(stream: aiohttp.StreamReader) -> bytes:
+    """All of a short answer; nothing of a longer one."""
+    text = b""
+    async for chunk in stream.iter_any():
+        text += chunk
+        if len(text) > MAX_ANSWER_BYTES:
+            return b""
+    return text
+
+
+def parse_report(body: object) -> Report | None:
+    """A /capacity answer as a record, its texts cut to what a status holds; None if it is not one."""
+    if not isinstance(body, Mapping):
+        return None
     try:
         observed = body.get("observed")
         return Report(
-            state=str(body["state"]),
-            plan_hash=str(body["planHash"]),
+            state=_text(body["state"], 64),
+            plan_hash=_text(body["planHash"], 64),
             observed=_capacity(observed) if observed else None,
-            engine_version=str(body.get("engineVersion") or ""),
+            engine_version=_text(body.get("engineVersion"), 64),
             start_seconds=_number(body.get("startSeconds")),
-            reason=str(body.get("reason") or ""),
-            message=str(body.get("message") or "")[:512],
+            reason=_text(body.get("reason"), 64),
+            message=_text(body.get("message"), 512),
             kv_usage=_number(body.get("kvUsage")),
         )
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
 def _capacity(body: Mapping[str, Any]) -> Capacity:
     return Capacity(
-        blocks=int(body["blocks"] or 0),
-        tokens=int(body["tokens"] or 0),
-        concurrency=str(body["concurrency"] or ""),
+        blocks=_count(body["blocks"]),
+        tokens=_count(body["tokens"]),
+        concurrency=_text(body["concurrency"], 64),
     )
 
 
+def _text(value: Any, most: int) -> str:
+    return str(value or "")[:most]
+
+
+def _count(value: Any) -> int:
+    count = int(value or 0)
+    if not 0 <= count < 2**63:
+        raise ValueError(f"{count} is no count")
+    return count
+
+
 def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+    number = 0.0 if value is None else float(value)
+    if not math.isfinite(number):
+        raise ValueError("not a finite number")
+    return None if value is None else number

@@ -153,6 +153,9 @@ def main(arguments: list[str] | None = None) -> int:
         result = inspect(options.path, assume_full_attention=options.assume_full_attention)
     except ConfigError as error:
         result = Failure(reason=error.reason, message=error.message)
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}; files and directories must be readable for every user"
+        result = Failure(reason="ModelUnreadable", message=text)
     message = encode(result)
     sys.stdout.write(message + "\n")
     if os.access(TERMINATION_LOG, os.W_OK):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tonnage.api import quantities
 from tonnage.gpus.nodes import Node, Taint
+from tonnage.rendering.names import CONTAINERS
 from tonnage.rendering.observations import Pod, Termination
 
 
@@ -14,7 +15,7 @@ def pod_record(body: Mapping[str, Any]) -> Pod:
     """The record of a Pod as the API returns it; missing parts are empty."""
     meta, status = body["metadata"], body.get("status", {})
     conditions = {c["type"]: c for c in status.get("conditions", ())}
-    container: Mapping[str, Any] = next(iter(status.get("containerStatuses", ())), {})
+    container = _container(status.get("containerStatuses", ()))
     state = container.get("state", {})
     scheduled = conditions.get("PodScheduled", {})
     waiting = state.get("waiting", {})
@@ -35,6 +36,11 @@ def pod_record(body: Mapping[str, Any]) -> Pod:
         restarts=container.get("restartCount", 0),
         last_exit=_termination(state.get("terminated") or container.get("lastState", {}).get("terminated")),
     )
+
+
+def _container(statuses: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The status of our container, which is not the first where others were injected."""
+    return next((one for one in statuses if one["name"] in CONTAINERS), {})
 
 
 def _termination(body: Mapping[str, Any] | None) -> Termination | None:

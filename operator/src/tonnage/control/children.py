@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from tonnage.api.base import KIND
-from tonnage.cluster.port import LLM_DEPLOYMENT, ApiError, Kind, Object
+from tonnage.cluster.port import CONFIG_MAP, LLM_DEPLOYMENT, SERVICE, ApiError, Kind, Object
 from tonnage.control.world import Applied, Pass, World
 from tonnage.rendering.drift import projection, stamped
-from tonnage.rendering.names import Manifest, short_hash
+from tonnage.rendering.names import DEPLOYMENT, MANAGED_BY, MANAGER, Manifest, short_hash
 
 INVALID = 422
+# answers that repeating soon does not change: quota, admission, a spec that the API server does not take
+REFUSALS = {400, 403, INVALID}
 
 
-class ConflictError(Exception):
-    """An object of that name exists and is not ours; it was left alone."""
+class RefusedError(Exception):
+    """A child cannot be written as things stand: `reason` and the message become a condition."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class LeavingError(Exception):
+    """A child of an LLMDeployment that had this name before is still being removed: try again soon."""
 
 
 class OwnerGoneError(Exception):
@@ -22,16 +34,22 @@ class OwnerGoneError(Exception):
 async def apply_child(p: Pass, world: World, kind: Kind, desired: Manifest) -> bool:
     """Bring one child to `desired` if it differs; True if something was written.
 
-    Raises ConflictError if the name belongs to somebody else, OwnerGoneError if the owner no longer exists.
+    Raises RefusedError if the name belongs to somebody else or the API server refuses what is written,
+    OwnerGoneError if the owner no longer exists or its namespace ends, LeavingError if the name is not
+    free yet, and ApiError.
     """
-    desired = stamped(desired)
     name = desired["metadata"]["name"]
     live = world.store.child(p.key, kind, name)
+    if live is None or not is_ours(live, p):
+        live = await _found_free(p, world, kind, name)
+    if kind == CONFIG_MAP and live is not None:
+        # immutable: the plan was written once, perhaps by another version of the operator
+        desired = {**desired, "data": live["data"]}
+    desired = stamped(desired)
     if live is not None and _settled(p, kind, desired=desired, live=live):
+        world.store.absorb(kind, live)
         return False
-    if live is None or not _is_ours(live, p):
-        await _check_free(p, world, kind, name)
-    stored = await _apply(world, kind, desired, exists=live is not None)
+    stored = await _apply(p, world, kind, desired, exists=live is not None)
     p.memory.applied[kind, name] = Applied(
         desired_hash=short_hash(desired), accepted=projection(stored, desired=desired)
     )
@@ -39,7 +57,19 @@ async def apply_child(p: Pass, world: World, kind: Kind, desired: Manifest) -> b
     return True
 
 
-async def _apply(world: World, kind: Kind, desired: Manifest, *, exists: bool) -> Object:
+async def _apply(p: Pass, world: World, kind: Kind, desired: Manifest, *, exists: bool) -> Object:
+    try:
+        return await _apply_over_edits(world, kind, desired, exists=exists)
+    except ApiError as error:
+        if error.status not in REFUSALS:
+            raise
+        if "being terminated" in error.message:
+            raise OwnerGoneError(p.owner.name) from error  # the namespace goes, and everything in it
+        what = f"{kind.kind} {desired['metadata']['name']}"
+        raise RefusedError("ApplyRefused", f"{what} was refused: {error.message}") from error
+
+
+async def _apply_over_edits(world: World, kind: Kind, desired: Manifest, *, exists: bool) -> Object:
     """Server-side apply. Where an edit by hand makes that invalid, our fields are written over it first.
 
     Apply adds to a list that others changed: a Service with an edited port would hold two of one name.
@@ -47,7 +77,7 @@ async def _apply(world: World, kind: Kind, desired: Manifest, *, exists: bool) -
     try:
         return await world.cluster.apply(kind, desired)
     except ApiError as error:
-        if error.status != INVALID or not exists:
+        if error.status != INVALID or not exists or kind != SERVICE:
             raise
     await world.cluster.overwrite(kind, desired)
     return await world.cluster.apply(kind, desired)
@@ -62,27 +92,43 @@ def _settled(p: Pass, kind: Kind, *, desired: Manifest, live: Object) -> bool:
     return before is not None and before.desired_hash == short_hash(desired) and before.accepted == seen
 
 
-async def _check_free(p: Pass, world: World, kind: Kind, name: str) -> None:
-    """Before making something: does its owner still exist, and is the name free or ours?"""
+async def _found_free(p: Pass, world: World, kind: Kind, name: str) -> Object | None:
+    """Before making something: does its owner still exist, and is the name free? Ours if it is there."""
     owner = await world.cluster.get(LLM_DEPLOYMENT, namespace=p.owner.namespace, name=p.owner.name)
     if owner is None or owner["metadata"]["uid"] != p.owner.uid:
         raise OwnerGoneError(p.owner.name)
     found = await world.cluster.get(kind, namespace=p.owner.namespace, name=name)
-    if found is not None and not _is_ours(found, p):
-        raise ConflictError(
-            f"{kind.kind} {name} exists and is not owned by {KIND} {p.owner.name}: "
-            f"rename the LLMDeployment or delete the {kind.kind}"
-        )
+    if found is None or is_ours(found, p):
+        return found
+    if any((r["kind"], r["name"]) == (KIND, p.owner.name) for r in _owners(found)):
+        raise LeavingError(f"{kind.kind} {name}")
+    raise RefusedError(
+        "NameTaken",
+        f"{kind.kind} {name} exists and is not owned by {KIND} {p.owner.name}: "
+        f"rename the LLMDeployment or delete the {kind.kind}",
+    )
 
 
-def _is_ours(body: Object, p: Pass) -> bool:
-    references = body["metadata"].get("ownerReferences", ())
-    return any(reference["uid"] == p.owner.uid for reference in references)
+def is_ours(body: Object, p: Pass) -> bool:
+    """Is the object of this pass its owner? One of the same name that was deleted is not.
+
+    What carries our labels and has no owner at all is ours too: somebody removed the reference.
+    """
+    owners = _owners(body)
+    if owners:
+        return any(reference["uid"] == p.owner.uid for reference in owners)
+    carried = body["metadata"].get("labels", {})
+    return (carried.get(MANAGED_BY), carried.get(DEPLOYMENT)) == (MANAGER, p.owner.name)
+
+
+def _owners(body: Object) -> Sequence[Mapping[str, str]]:
+    owners: Sequence[Mapping[str, str]] = body["metadata"].get("ownerReferences", ())
+    return owners
 
 
 async def delete_child(p: Pass, world: World, kind: Kind, body: Object) -> None:
     """Delete one child of ours; anything else of that name is left alone."""
-    if not _is_ours(body, p):
+    if not is_ours(body, p):
         return
     meta = body["metadata"]
     await world.cluster.delete(kind, namespace=meta["namespace"], name=meta["name"], uid=meta["uid"])

@@ -14,7 +14,7 @@ from kubernetes.aio.client import ApiClient
 
 from tonnage.cluster.engine import EngineScraper
 from tonnage.cluster.kubernetes import KubernetesCluster, connect
-from tonnage.cluster.port import CHILDREN, NODE, POD, ApiError, Object
+from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, NODE, POD, ApiError, Object
 from tonnage.cluster.reflector import Reflector
 from tonnage.control.config import Config
 from tonnage.control.health import serve_health
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 WORKERS = 4
 RESYNC_SECONDS = 600.0
+SERVED_SECONDS = 2.0
 # bookmarks come about every minute; a watch may be silent while it is being opened again
 MAX_SILENCE_SECONDS = 180.0
 
@@ -48,6 +49,7 @@ class Process:
         self.metrics = Metrics()
         self.store = Store(touched=self.queue.add, nodes_changed=self._nodes_changed)
         self.failure = ""
+        self._served = False
         self._failed = failed
         self._tasks: list[asyncio.Task[None]] = []
         self._reflectors: list[Reflector] = []
@@ -60,7 +62,11 @@ class Process:
     # what kopf calls
 
     async def start(self) -> None:
-        """Connect and start the tasks; returns at once."""
+        """Connect, start the tasks, and return when LLMDeployments can be watched.
+
+        kopf looks once which resources there are: were it to go on without the CustomResourceDefinition, it
+        would be deaf for ever.
+        """
         self._client = await connect()
         self._leader = Leader(
             self._client,
@@ -93,11 +99,23 @@ class Process:
         for reflector in self._reflectors:
             self._spawn(reflector.run(), name=f"watch {reflector.kind.plural}")
         self._spawn(self._lead(self._leader, self._world), name="leader")
+        while not await self._is_served(cluster):
+            await asyncio.sleep(SERVED_SECONDS)
+        self._served = True
+
+    @staticmethod
+    async def _is_served(cluster: KubernetesCluster) -> bool:
+        try:
+            await cluster.list(LLM_DEPLOYMENT, selector=f"{MANAGED_BY}=nobody")
+        except ApiError as error:
+            logger.warning("LLMDeployments cannot be listed yet: %s", error)
+            return False
+        return True
 
     def take(self, event_type: str | None, body: Object) -> None:
         """An event of an LLMDeployment, from kopf's watch."""
         if event_type == "DELETED":
-            self.store.remove_object((body["metadata"]["namespace"], body["metadata"]["name"]))
+            self.store.remove_object(body)
         else:
             self.store.put_object(body)
 
@@ -131,6 +149,8 @@ class Process:
     def ready(self) -> str:
         """What is missing before this process can act or stand by; empty if nothing."""
         missing = [r.kind.plural for r in self._reflectors if not r.synced.is_set()]
+        if not self._served:
+            missing.append(f"{LLM_DEPLOYMENT.plural} (is the CustomResourceDefinition installed?)")
         return f"not listed yet: {', '.join(missing)}" if missing else ""
 
     # the work

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from tonnage.control.children import OwnerGoneError
+from tonnage.api.status import ConditionType
+from tonnage.cluster.port import ApiError
+from tonnage.control.children import LeavingError, OwnerGoneError, RefusedError
 from tonnage.control.queue import Key
-from tonnage.control.steps import CHANGING, LOOKING
-from tonnage.control.world import Pass, World
+from tonnage.control.steps import BRINGING, DECIDING, LOOKING, heal_children
+from tonnage.control.world import Pass, Step, World
 from tonnage.rendering.names import Owner
+
+REFUSED_SECONDS = 60.0
+LEAVING_SECONDS = 2.0
+# one failure is mended by trying again and said to nobody; two in a row are told
+TOLD_FAILURES = 2
 
 
 async def reconcile(key: Key, world: World) -> float | None:
@@ -22,13 +29,43 @@ async def reconcile(key: Key, world: World) -> float | None:
     owner = Owner(namespace=key[0], name=key[1], uid=body["metadata"]["uid"])
     p = Pass(key=key, body=body, owner=owner, memory=world.memory(key))
     try:
-        for change in CHANGING:
-            if not await change(p, world):
-                break
+        error = await _change(p, world)
         for look in LOOKING:
             await look(p, world)
     except OwnerGoneError:
-        world.store.objects.pop(key, None)
+        world.store.drop_object(key, uid=owner.uid)
         world.forget(key)
         return None
+    if error is not None:
+        raise error
     return min(p.requeue, default=None)
+
+
+async def _change(p: Pass, world: World) -> ApiError | None:
+    """Decide and bring about; what fails is said in the status too, so the error comes back as a value."""
+    try:
+        if await _all(DECIDING, p, world):
+            await _all(BRINGING, p, world)
+        else:
+            await heal_children(p, world)
+    except RefusedError as refused:
+        p.found(ConditionType.DEGRADED, True, refused.reason, str(refused))
+        p.again_in(REFUSED_SECONDS)
+    except LeavingError:
+        p.again_in(LEAVING_SECONDS)
+    except ApiError as error:
+        p.memory.failures += 1
+        if p.memory.failures >= TOLD_FAILURES:
+            text = f"a request to the API server failed, it is tried again: {error}"
+            p.found(ConditionType.DEGRADED, True, "ApiRequestFailed", text)
+        return error
+    p.memory.failures = 0
+    return None
+
+
+async def _all(steps: tuple[Step, ...], p: Pass, world: World) -> bool:
+    """Take the steps in order until one objects; did none?"""
+    for step in steps:
+        if not await step(p, world):
+            return False
+    return True

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
-from tonnage.cluster.port import CHILDREN, NODE, POD, Kind, Object
+from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, NODE, POD, Kind, Object
 from tonnage.cluster.records import node_record, pod_record
 from tonnage.control.queue import Key
 from tonnage.gpus.nodes import Node
@@ -15,12 +15,15 @@ from tonnage.rendering.observations import Pod
 
 V = TypeVar("V")
 
+MAX_TOMBSTONES = 4096
+
 
 class Index(Generic[V]):
     """Values of one kind by owner and name, so that a pass costs its own children only."""
 
     def __init__(self) -> None:
         self._owned: defaultdict[Key, dict[str, V]] = defaultdict(dict)
+        self._owners: dict[tuple[str, str], Key] = {}
 
     def of(self, owner: Key) -> Mapping[str, V]:
         """What `owner` has, by name."""
@@ -31,18 +34,47 @@ class Index(Generic[V]):
         if self._owned[owner].get(name) == value:
             return False
         self._owned[owner][name] = value
+        self._owners[owner[0], name] = owner
         return True
+
+    def owner_of(self, namespace: str, name: str) -> Key | None:
+        """Whose the object of that name is, as last seen."""
+        return self._owners.get((namespace, name))
 
     def drop(self, owner: Key, name: str) -> None:
         """Forget a value."""
         entries = self._owned.get(owner, {})
         entries.pop(name, None)
+        self._owners.pop((owner[0], name), None)
         if not entries:
             self._owned.pop(owner, None)
 
     def names(self) -> list[tuple[Key, str]]:
         """Owner and name of everything stored."""
         return [(owner, name) for owner, entries in self._owned.items() for name in entries]
+
+
+class Tombstones:
+    """Versions at which objects were deleted, so that a late answer or event does not bring one back."""
+
+    def __init__(self) -> None:
+        self._versions: dict[tuple[Kind, Key, str], str] = {}
+
+    def add(self, kind: Kind, owner: Key, name: str, version: str) -> None:
+        """An object was deleted at this resourceVersion; the oldest entries are forgotten."""
+        self._versions.pop((kind, owner, name), None)
+        self._versions[kind, owner, name] = version
+        while len(self._versions) > MAX_TOMBSTONES:
+            del self._versions[next(iter(self._versions))]
+
+    def cover(self, kind: Kind, owner: Key, name: str, body: Object) -> bool:
+        """Is `body` older than the deletion of its name?"""
+        deleted = self._versions.get((kind, owner, name))
+        return deleted is not None and not _follows(_version(body), deleted)
+
+    def clear(self, kind: Kind) -> None:
+        """A list of the kind is the truth from here on."""
+        self._versions = {entry: v for entry, v in self._versions.items() if entry[0] != kind}
 
 
 class Store:
@@ -53,26 +85,39 @@ class Store:
         self.nodes: dict[str, Node] = {}
         self._pods: Index[Pod] = Index()
         self._children: dict[Kind, Index[Object]] = {kind: Index() for kind in CHILDREN}
+        self._tombstones = Tombstones()
         self._touched, self._nodes_changed = touched, nodes_changed
 
     # LLMDeployments, fed by kopf
 
     def put_object(self, body: Object) -> None:
-        """An LLMDeployment as last seen; an event older than what is known is ignored."""
-        key = body["metadata"]["namespace"], body["metadata"]["name"]
-        if _newer(body, than=self.objects.get(key)):
-            self.absorb_object(body)
+        """An LLMDeployment as last seen; what is older than what is known is ignored."""
+        if self.absorb_object(body):
+            self._touched(_key(body))
+
+    def absorb_object(self, body: Object) -> bool:
+        """An LLMDeployment as it stands after our own write; False if something newer is known already."""
+        key = _key(body)
+        if self._tombstones.cover(LLM_DEPLOYMENT, key, key[1], body):
+            return False
+        if not _newer(body, than=self.objects.get(key)):
+            return False
+        self.objects[key] = _without_managed_fields(body)
+        return True
+
+    def remove_object(self, body: Object) -> None:
+        """An LLMDeployment was deleted; a younger one of the same name stays."""
+        key = _key(body)
+        self._tombstones.add(LLM_DEPLOYMENT, key, key[1], _version(body))
+        if not _newer(self.objects.get(key, body), than=body):
+            self.objects.pop(key, None)
             self._touched(key)
 
-    def absorb_object(self, body: Object) -> None:
-        """An LLMDeployment as it stands after our own write: known, and no reason for another pass."""
-        meta = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
-        self.objects[meta["namespace"], meta["name"]] = {**body, "metadata": meta}
-
-    def remove_object(self, key: Key) -> None:
-        """An LLMDeployment that is gone."""
-        self.objects.pop(key, None)
-        self._touched(key)
+    def drop_object(self, key: Key, *, uid: str) -> None:
+        """An LLMDeployment that a request did not find any more; a younger one of the same name stays."""
+        known = self.objects.get(key)
+        if known is not None and known["metadata"]["uid"] == uid:
+            del self.objects[key]
 
     # children, pods and nodes, fed by reflectors
 
@@ -81,41 +126,38 @@ class Store:
         if kind == NODE:
             self._replace_nodes(objects)
             return
+        self._tombstones.clear(kind)
         fresh = {(_owner(body), body["metadata"]["name"]) for body in objects}
         for owner, name in self._index(kind).names():
             if (owner, name) not in fresh:
                 self._drop(kind, owner, name)
         for body in objects:
-            self.put(kind, body)
+            self._take(kind, body)
 
     def put(self, kind: Kind, body: Object) -> None:
-        """An object was added or changed."""
+        """An object was added or changed; what is older than what is known is ignored."""
         if kind == NODE:
             node = node_record(body)
             self._replace_nodes_with({**self.nodes, node.name: node})
-            return
-        owner, name = _owner(body), body["metadata"]["name"]
-        if kind == POD:
-            changed = self._pods.put(owner, name, pod_record(body))
-        else:
-            changed = _newer(body, than=self.child(owner, kind, name))
-            if changed:
-                self.absorb(kind, body)
-        if changed:
-            self._touched(owner)
+        elif kind == POD or self._is_news(kind, body):
+            self._take(kind, body)
 
     def absorb(self, kind: Kind, body: Object) -> None:
         """A child as it stands after our own write: known, and no reason for another pass."""
-        meta = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
-        self._children[kind].put(_owner(body), meta["name"], {**body, "metadata": meta})
+        if self._is_news(kind, body):
+            self._keep(kind, body)
 
     def remove(self, kind: Kind, body: Object) -> None:
         """An object was deleted."""
         name = body["metadata"]["name"]
         if kind == NODE:
             self._replace_nodes_with({n: node for n, node in self.nodes.items() if n != name})
-        else:
-            self._drop(kind, _owner(body), name)
+            return
+        owner = self._index(kind).owner_of(body["metadata"]["namespace"], name) or _owner(body)
+        self._tombstones.add(kind, owner, name, _version(body))
+        known = None if kind == POD else self.child(owner, kind, name)
+        if not _newer(known or body, than=body):
+            self._drop(kind, owner, name)
 
     # what reconcile reads
 
@@ -130,6 +172,25 @@ class Store:
     def pods(self, key: Key) -> list[Pod]:
         """Pods labelled as made for `key`, by name."""
         return [pod for _, pod in sorted(self._pods.of(key).items())]
+
+    def _is_news(self, kind: Kind, body: Object) -> bool:
+        owner, name = _owner(body), body["metadata"]["name"]
+        if self._tombstones.cover(kind, owner, name, body):
+            return False
+        return _newer(body, than=self.child(owner, kind, name))
+
+    def _take(self, kind: Kind, body: Object) -> None:
+        if self._keep(kind, body):
+            self._touched(_owner(body))
+
+    def _keep(self, kind: Kind, body: Object) -> bool:
+        owner, name = _owner(body), body["metadata"]["name"]
+        before = self._index(kind).owner_of(owner[0], name)
+        if before is not None and before != owner:
+            self._drop(kind, before, name)  # its label was edited
+        if kind == POD:
+            return self._pods.put(owner, name, pod_record(body))
+        return self._children[kind].put(owner, name, _without_managed_fields(body))
 
     def _index(self, kind: Kind) -> Index[Pod] | Index[Object]:
         return self._pods if kind == POD else self._children[kind]
@@ -147,16 +208,31 @@ class Store:
             self._nodes_changed()
 
 
+def _key(body: Object) -> Key:
+    return body["metadata"]["namespace"], body["metadata"]["name"]
+
+
 def _owner(body: Object) -> Key:
     meta = body["metadata"]
     return meta["namespace"], meta.get("labels", {}).get(DEPLOYMENT, "")
 
 
+def _version(body: Object) -> str:
+    return str(body["metadata"].get("resourceVersion", ""))
+
+
+def _without_managed_fields(body: Object) -> Object:
+    meta = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
+    return {**body, "metadata": meta}
+
+
 def _newer(body: Object, *, than: Object | None) -> bool:
-    """Does `body` follow what is known? resourceVersions of one object are ordered integers since 1.35."""
-    if than is None or than["metadata"]["uid"] != body["metadata"]["uid"]:
-        return True
-    version, known = body["metadata"]["resourceVersion"], than["metadata"]["resourceVersion"]
+    """Does `body` follow what is known, also where it is another object of the same name?"""
+    return than is None or _follows(_version(body), _version(than))
+
+
+def _follows(version: str, known: str) -> bool:
+    """resourceVersions of one kind are ordered integers (guaranteed since Kubernetes 1.35)."""
     if version.isdigit() and known.isdigit():
         return int(version) > int(known)
-    return bool(version != known)
+    return version != known

@@ -14,7 +14,7 @@ from tonnage.control.queue import Key
 from tonnage.control.store import Store
 from tonnage.models import ModelProfile
 from tonnage.rendering.findings import Worker
-from tonnage.rendering.names import Owner
+from tonnage.rendering.names import Manifest, Owner
 from tonnage.rendering.observations import Pod, Report
 from tonnage.rendering.plan import Kept
 from tonnage.rendering.settings import Settings
@@ -53,6 +53,16 @@ class Inspection:
     failures: int = 0
     retry_at: float = 0.0
     finding: Finding | None = None
+    waiting: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """A worker that did not answer `count` + 1 times in a row, while its pod was `ready` or not."""
+
+    count: int
+    ready: bool
+    until: float
 
 
 @dataclass(slots=True)
@@ -61,7 +71,12 @@ class Memory:
 
     applied: dict[tuple[Kind, str], Applied] = field(default_factory=dict)
     reports: dict[str, tuple[Report, float]] = field(default_factory=dict)
+    silences: dict[str, Silence] = field(default_factory=dict)
     inspection: Inspection = field(default_factory=Inspection)
+    source: str = ""
+    kept: tuple[Kept, str] | None = None
+    rendered: list[Manifest] = field(default_factory=list)
+    failures: int = 0
     kv_used_at: float = float("-inf")
 
 
@@ -84,7 +99,10 @@ class World:
 
     def forget(self, key: Key) -> None:
         """Drop everything remembered of an object that is gone."""
-        self.memories.pop(key, None)
+        memory = self.memories.pop(key, None)
+        if memory is not None:
+            # an object made anew reads its model anew: the files may be others
+            self.models.pop((key[0], memory.source), None)
         self.waiting_for_room.discard(key)
 
 
@@ -120,4 +138,4 @@ class Pass:
 
 
 Step = Callable[[Pass, World], Awaitable[bool]]
-"""A step returns False to leave the deployed objects as they are and go on to observing."""
+"""A step returns False to keep the steps after it in its group from being taken."""

@@ -62,6 +62,8 @@ CPU_0_32: Final = EngineRules(
     # packed output head and a 128 MiB KV cache, so 1,635 MB for the rest; rounded up for activations and
     # allocator slack.
     overhead_bytes=2253 * _MIB,
+    # Limit of /dev/shm, by which the engine's processes pass requests to each other.
+    shared_memory_bytes=256 * _MIB,
 )
 
 CPU_RULES: Final = (CPU_0_32,)

@@ -40,6 +40,7 @@ class EngineRules:
     padded_vocab_multiple: int
     copies_embeddings: bool
     overhead_bytes: int
+    shared_memory_bytes: int
 
     def block_tokens(self, *, latent: bool) -> int:
         """Tokens of a KV block: multi-head latent attention has its own size."""

@@ -12,10 +12,15 @@ _BLOCKING_EFFECTS = frozenset({"NoSchedule", "NoExecute"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """What the pod asks of a node: labels it must carry and taints the pod tolerates."""
+    """What the pod asks of a node: labels it must carry, taints the pod tolerates, and what it requests.
+
+    `memory_bytes` is a request that the user fixed, 0 if the plan decides it.
+    """
 
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
+    cpu_millis: int = 0
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +66,14 @@ def why_unusable(node: Node, *, placement: Placement) -> str | None:
     for taint in node.taints:
         if taint.effect in _BLOCKING_EFFECTS and not tolerates(placement.tolerations, taint=taint):
             return f"taint {_describe(taint)} is not tolerated"
+    return _too_small(node, placement=placement)
+
+
+def _too_small(node: Node, *, placement: Placement) -> str | None:
+    if node.cpu_allocatable_millis < placement.cpu_millis:
+        return f"less than the {placement.cpu_millis / 1000:g} CPUs of template.resources.cpu"
+    if node.memory_allocatable_bytes < placement.memory_bytes:
+        return f"less than the {placement.memory_bytes / 2**30:.2f} GiB of template.resources.memory"
     return None
 
 

@@ -17,6 +17,7 @@ MARGIN_BLOCKS = 1
 _FLOAT_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
 _ACTIVATION_WIDTHS = 16
 _LOGIT_BYTES = 12
+_MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class Candidate:
     batched_tokens: int
     blocks: int
     memory: MemoryBytes
+    request_bytes: int
 
 
 def rungs(question: Question) -> tuple[Rung, ...]:
@@ -93,14 +95,20 @@ def size(rung: Rung, *, question: Question) -> Candidate:
     )
     layout = kv_layout(question.model.shape.layers, settings=settings)
     blocks = needed_blocks(layout, question=question)
+    memory = _memory(question, batched_tokens=batched_tokens, kv_bytes=blocks * layout.bytes_per_block)
     return Candidate(
         rung=rung,
         layout=layout,
         block_tokens=block_tokens,
         batched_tokens=batched_tokens,
         blocks=blocks,
-        memory=_memory(question, batched_tokens=batched_tokens, kv_bytes=blocks * layout.bytes_per_block),
+        memory=memory,
+        request_bytes=_whole_mib(memory.total + engine.shared_memory_bytes),
     )
+
+
+def _whole_mib(amount_bytes: int) -> int:
+    return -(-amount_bytes // _MIB) * _MIB
 
 
 def needed_blocks(layout: KvLayout, *, question: Question) -> int:

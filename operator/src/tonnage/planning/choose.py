@@ -40,7 +40,7 @@ def plan_for(
     room_bytes = max(node.memory_allocatable_bytes for node in question.selection.usable)
     candidates = [size(rung, question=question) for rung in rungs(question)]
     for position, candidate in enumerate(candidates):
-        if candidate.memory.total <= room_bytes:
+        if candidate.request_bytes <= room_bytes:
             return _plan(question, candidate, lost=candidates[:position], unused=candidates[position + 1 :])
     return _not_enough_memory(question, candidates[-1], room_bytes=room_bytes)
 
@@ -63,6 +63,8 @@ def _plan(
         quality=chosen.rung.quality,
         weights_dtype=question.dtype,
         memory=chosen.memory,
+        shared_memory_bytes=question.engine.shared_memory_bytes,
+        request_bytes=chosen.request_bytes,
         kv_dtype=chosen.rung.kv_dtype,
         attention_backend=question.engine.latent_backend if question.latent else None,
         block_size=chosen.block_tokens,
@@ -91,14 +93,14 @@ def _alternatives(lost: Sequence[Candidate], unused: Sequence[Candidate]) -> tup
     too_large = [
         Alternative(
             what=words.what(candidate.rung),
-            why=f"needs {words.gib(candidate.memory.total)}, more than any usable node has",
+            why=f"needs {words.gib(candidate.request_bytes)}, more than any usable node has",
         )
         for candidate in lost
     ]
     too_lossy = [
         Alternative(
             what=words.what(candidate.rung),
-            why=f"needs {words.gib(candidate.memory.total)}, but a less lossy choice fits already",
+            why=f"needs {words.gib(candidate.request_bytes)}, but a less lossy choice fits already",
         )
         for candidate in unused
     ]
@@ -107,7 +109,7 @@ def _alternatives(lost: Sequence[Candidate], unused: Sequence[Candidate]) -> tup
 
 def _not_enough_memory(question: Question, smallest: Candidate, *, room_bytes: int) -> Rejection:
     largest = max(question.selection.usable, key=lambda node: (node.memory_allocatable_bytes, node.name))
-    needed = smallest.memory.total
+    needed = smallest.request_bytes
     remedies = _remedies(question, smallest.rung, room_bytes=room_bytes)
     return Rejection(
         reason="NotEnoughMemory",
@@ -171,7 +173,7 @@ def _shorter(question: Question, context_tokens: int) -> Question:
 
 
 def _fits(question: Question, rung: Rung, room_bytes: int) -> bool:
-    return size(rung, question=question).memory.total <= room_bytes
+    return size(rung, question=question).request_bytes <= room_bytes
 
 
 def _largest(fits: Callable[[int], bool], most: int) -> int:

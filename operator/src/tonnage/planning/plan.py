@@ -70,7 +70,8 @@ class Alternative:
 class Plan:
     """One replica, exactly: placement, bytes, and the KV cache the engine must report.
 
-    `memory.kv` is what the engine gets as `--kv-cache-memory-bytes`, `memory.total` what the pod needs.
+    `memory.kv` is what the engine gets as `--kv-cache-memory-bytes`, `memory.total` what its processes need;
+    `request_bytes` is what the pod requests of its node: that, and /dev/shm (`shared_memory_bytes`).
     `engine_rules` is the release whose rules were used: older than `engine_version` where that is newer
     than any known. `kv_dtype` and `attention_backend` are passed to the engine, the backend only where it
     is not None.
@@ -88,6 +89,8 @@ class Plan:
     quality: Quality
     weights_dtype: str
     memory: MemoryBytes
+    shared_memory_bytes: int
+    request_bytes: int
     kv_dtype: str
     attention_backend: str | None
     block_size: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tonnage.gpus import count_reasons
+from tonnage.gpus import NodeSelection, count_reasons
 from tonnage.models import LatentAttention
 from tonnage.planning.candidates import fp8_possible, head_sizes, quality_of
 from tonnage.planning.demand import Question
@@ -147,9 +147,11 @@ def prefix_caching_possible(question: Question) -> Rejection | None:
 
 def some_node_usable(question: Question) -> Rejection | None:
     """At least one node takes the pod, whatever its memory."""
-    selection = question.selection
-    if selection.usable:
-        return None
+    return None if question.selection.usable else no_usable_node(question.selection)
+
+
+def no_usable_node(selection: NodeSelection) -> Rejection:
+    """No node takes the pod, and what is against each."""
     why = count_reasons(selection.excluded) or "the cluster has no nodes"
     return Rejection(
         reason="NoUsableNode",

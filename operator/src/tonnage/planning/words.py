@@ -36,7 +36,7 @@ def reason(question: Question, chosen: Candidate) -> str:
         f"{chosen.layout.bytes_per_block} bytes hold {at_typical:.2f} requests of {typical} tokens "
         f"({question.demand.concurrency} asked) or {at_context:.2f} of {context}; with {gib(memory.kv)} of "
         f"KV, {gib(memory.weights)} of weights, {gib(memory.activation)} of activations and "
-        f"{gib(memory.non_torch)} for the engine the pod needs {gib(memory.total)}"
+        f"{gib(_engine_bytes(question, chosen))} for the engine the pod needs {gib(chosen.request_bytes)}"
     )
     if question.engine.assumed:
         sentence += (
@@ -71,20 +71,26 @@ def not_enough_memory(
 ) -> str:
     """What is needed, what there is, and the nearest demands that would fit."""
     memory = smallest.memory
-    fixed_bytes = memory.total - memory.kv
+    fixed_bytes = smallest.request_bytes - memory.kv
     usable = len(question.selection.usable)
     text = (
-        f"one replica needs {gib(memory.total)} (KV {gib(memory.kv)} for {question.demand.concurrency} "
-        f"requests of {question.typical_tokens} tokens or one of {question.context_tokens}, "
-        f"{what(smallest.rung)}; weights {gib(memory.weights)}, activations {gib(memory.activation)}, "
-        f"engine {gib(memory.non_torch)}), but the largest of {usable} usable "
-        f"node{'' if usable == 1 else 's'}, {node}, has {gib(room_bytes)} allocatable"
+        f"one replica needs {gib(smallest.request_bytes)} (KV {gib(memory.kv)} for "
+        f"{question.demand.concurrency} requests of {question.typical_tokens} tokens or one of "
+        f"{question.context_tokens}, {what(smallest.rung)}; weights {gib(memory.weights)}, "
+        f"activations {gib(memory.activation)}, engine {gib(_engine_bytes(question, smallest))}), but the "
+        f"largest of {usable} usable node{'' if usable == 1 else 's'}, {node}, has {gib(room_bytes)} "
+        "allocatable"
     )
     if remedies:
         return f"{text}; it would fit with {', or '.join(remedies)}"
     if fixed_bytes > room_bytes:
         return f"{text}; {gib(fixed_bytes)} of it is not KV: use a larger node or a smaller model"
     return f"{text}; no single change of contextLength or concurrency makes it fit: use a larger node"
+
+
+def _engine_bytes(question: Question, candidate: Candidate) -> int:
+    """What the engine's processes take for themselves, with their shared memory."""
+    return candidate.memory.non_torch + question.engine.shared_memory_bytes
 
 
 def _place(question: Question, rung: Rung) -> str:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from tonnage.api import quantities
+from tonnage.api.demand import cpu_millis
 from tonnage.api.operation import ScalingMode
 from tonnage.api.v1alpha1 import Spec
 from tonnage.planning.plan import Plan
 from tonnage.rendering.arguments import engine_arguments
-from tonnage.rendering.names import PLAN, WORKER, Manifest, Owner, labels, metadata, plan_name
+from tonnage.rendering.names import (
+    ENGINE_CONTAINER,
+    PLAN,
+    WORKER,
+    Manifest,
+    Owner,
+    labels,
+    metadata,
+    plan_name,
+)
 from tonnage.rendering.pods import container_security, model_mount, model_volume, placement, pod_security
 from tonnage.rendering.settings import (
     ENDPOINT_SECONDS,
@@ -16,13 +26,10 @@ from tonnage.rendering.settings import (
     PLAN_KEY,
     PLAN_PATH,
     PROGRESS_DEADLINE_SECONDS,
-    SHARED_MEMORY_BYTES,
     SHUTDOWN_TIMEOUT_SECONDS,
     WORKER_PORT,
     Settings,
 )
-
-DEFAULT_CPU_MILLIS = 1000
 
 
 def build_deployment(
@@ -88,7 +95,7 @@ def _build_pod(plan: Plan, *, plan_hash: str, spec: Spec, owner: Owner, settings
                 "name": "shm",
                 "emptyDir": {
                     "medium": "Memory",
-                    "sizeLimit": quantities.memory_quantity(SHARED_MEMORY_BYTES),
+                    "sizeLimit": quantities.memory_quantity(plan.shared_memory_bytes),
                 },
             },
         ],
@@ -97,7 +104,7 @@ def _build_pod(plan: Plan, *, plan_hash: str, spec: Spec, owner: Owner, settings
 
 def _build_container(plan: Plan, *, spec: Spec, settings: Settings) -> Manifest:
     return {
-        "name": "engine",
+        "name": ENGINE_CONTAINER,
         "image": spec.engine.image or settings.worker_image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python3", "-P", "-m", "tonnage_worker.serve"],
@@ -143,26 +150,16 @@ def _build_env(plan: Plan, *, spec: Spec) -> list[Manifest]:
         # else vLLM takes every core of the node and pins to it, and two pods share the same cores
         # (vLLM 0.32 v1/worker/cpu_worker.py)
         fixed["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-        fixed["OMP_NUM_THREADS"] = str(max(1, _cpu_millis(spec) // 1000))
+        fixed["OMP_NUM_THREADS"] = str(max(1, cpu_millis(spec) // 1000))
     user = {variable.name: variable.value for variable in spec.engine.env}
     both = {**fixed, **user}
     return [{"name": name, "value": value} if value else {"name": name} for name, value in both.items()]
 
 
-def _cpu_millis(spec: Spec) -> int:
-    wanted = spec.template.resources.cpu
-    return DEFAULT_CPU_MILLIS if wanted is None else quantities.milli_cores(wanted)
-
-
-def memory_request_bytes(plan: Plan) -> int:
-    """Memory that a worker pod requests: the plan's total and /dev/shm, rounded up to whole MiB."""
-    return -(-(plan.memory.total + SHARED_MEMORY_BYTES) // 2**20) * 2**20
-
-
 def _build_resources(plan: Plan, *, spec: Spec) -> Manifest:
     wanted = spec.template.resources
-    memory = memory_request_bytes(plan) if wanted.memory is None else quantities.whole_bytes(wanted.memory)
-    millis = _cpu_millis(spec)
+    memory = plan.request_bytes if wanted.memory is None else quantities.whole_bytes(wanted.memory)
+    millis = cpu_millis(spec)
     cpu = str(millis // 1000) if millis % 1000 == 0 else f"{millis}m"
     memory_text = quantities.memory_quantity(memory)
     return {"requests": {"cpu": cpu, "memory": memory_text}, "limits": {"memory": memory_text}}

@@ -15,8 +15,12 @@ from tonnage.api.status import ConditionType
 from tonnage.planning.plan import Plan
 from tonnage.rendering.names import PLAN
 from tonnage.rendering.observations import Pod, Report
+from tonnage.rendering.settings import WORKER_PORT
 
 VERIFIED, REPORTED, MISMATCH = "Verified", "Reported", "Mismatch"
+UNREACHABLE = "WorkersUnreachable"
+_DECISIONS = (ConditionType.ACCEPTED, ConditionType.MODEL_RESOLVED, ConditionType.PLANNED)
+_READY_ALL_THE_SAME = {"ReportedOnly", UNREACHABLE}
 _CRASH_REASONS = {
     "CrashLoopBackOff",
     "ImagePullBackOff",
@@ -70,6 +74,8 @@ def capacity(snapshot: Snapshot) -> Finding:
         if worker.report is not None and worker.report.state == REPORTED:
             return Finding(kind, False, "ReportedOnly", worker.report.message)
     verified = [w for w in snapshot.current if w.report is not None and w.report.state == VERIFIED]
+    if not verified and any(w.pod.ready for w in snapshot.current):
+        return Finding(kind, None, UNREACHABLE, _unreachable(plan, snapshot))
     if not verified:
         return Finding(
             kind, None, "Verifying", f"{plan.blocks} KV blocks planned; no engine has reported yet"
@@ -79,6 +85,15 @@ def capacity(snapshot: Snapshot) -> Finding:
         f"planned and reported by {len(verified)} of {len(snapshot.current)} pods"
     )
     return Finding(kind, True, "EngineEqualsPlan", text)
+
+
+def _unreachable(plan: Plan, snapshot: Snapshot) -> str:
+    pod = next(w.pod for w in snapshot.current if w.pod.ready)
+    return (
+        f"{plan.blocks} KV blocks planned; pod {pod.name} is ready, which a worker is only with a verified "
+        f"engine, but the operator gets no answer from its port {WORKER_PORT}: does a NetworkPolicy keep "
+        "it out?"
+    )
 
 
 def available(snapshot: Snapshot) -> Finding:
@@ -101,9 +116,9 @@ def progressing(snapshot: Snapshot) -> Finding:
         return Finding(kind, False, "RolledOut", "all replicas run the plan in force")
     if snapshot.deployment["spec"].get("paused"):
         return Finding(kind, False, "Paused", "spec.rollout.paused is true")
-    for condition in snapshot.deployment.get("status", {}).get("conditions", ()):
-        if condition["type"] == "Progressing" and condition["status"] == "False":
-            return Finding(kind, False, condition["reason"], _with_cause(condition["message"], snapshot))
+    stopped = _deployment_condition(snapshot, "Progressing")
+    if stopped is not None and stopped["status"] == "False":
+        return Finding(kind, False, stopped["reason"], _with_cause(stopped["message"], snapshot))
     return Finding(kind, True, "RollingOut", _with_cause("replicas are starting", snapshot))
 
 
@@ -117,7 +132,15 @@ def degraded(snapshot: Snapshot) -> Finding:
         failure = _failure(worker.pod)
         if failure is not None:
             return Finding(kind, True, *failure)
+    refused = _deployment_condition(snapshot, "ReplicaFailure")
+    if refused is not None and refused["status"] == "True":
+        return Finding(kind, True, refused["reason"], refused["message"])
     return Finding(kind, False, "AsPlanned", "")
+
+
+def _deployment_condition(snapshot: Snapshot, kind: str) -> Mapping[str, str] | None:
+    status = (snapshot.deployment or {}).get("status", {})
+    return next((c for c in status.get("conditions", ()) if c["type"] == kind), None)
 
 
 def _failure(pod: Pod) -> tuple[str, str] | None:
@@ -147,7 +170,7 @@ def parse_exit_message(message: str) -> tuple[str, str] | None:
     """Reason and message of a worker's termination message; None if it is not one."""
     try:
         data = json.loads(message)
-        return str(data["reason"]), str(data["message"])[:600]
+        return str(data["reason"])[:64], str(data["message"])[:600]
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -155,21 +178,23 @@ def parse_exit_message(message: str) -> tuple[str, str] | None:
 def ready(snapshot: Snapshot, findings: Mapping[ConditionType, Finding]) -> Finding:
     """Ready: the summary. True only if the spec as written is accepted, planned, verified and serving."""
     kind = ConditionType.READY
-    for needed in (ConditionType.ACCEPTED, ConditionType.MODEL_RESOLVED, ConditionType.PLANNED):
-        finding = findings.get(needed)
-        if finding is None or finding.status is not True:
-            reason = finding.reason if finding else "Pending"
-            return Finding(kind, False, reason, finding.message if finding else "not looked at yet")
-    if findings[ConditionType.DEGRADED].status:
-        return Finding(
-            kind, False, findings[ConditionType.DEGRADED].reason, findings[ConditionType.DEGRADED].message
-        )
-    finding = findings[ConditionType.CAPACITY_VERIFIED]
-    if snapshot.wanted and finding.status is not True and finding.reason != "ReportedOnly":
-        return Finding(kind, False, finding.reason, finding.message)
+    decisions = [findings.get(decision) for decision in _DECISIONS]
+    for finding in decisions:
+        if finding is not None and finding.status is not True:
+            return Finding(kind, False, finding.reason, finding.message)
+    failed = findings[ConditionType.DEGRADED]
+    if failed.status:
+        return Finding(kind, False, failed.reason, failed.message)
+    if None in decisions:
+        return Finding(kind, False, "Pending", "not looked at yet")
+    rolling = findings[ConditionType.PROGRESSING]
+    if rolling.reason == "Paused":
+        return Finding(kind, False, rolling.reason, rolling.message)
+    verified = findings[ConditionType.CAPACITY_VERIFIED]
+    if snapshot.wanted and verified.status is not True and verified.reason not in _READY_ALL_THE_SAME:
+        return Finding(kind, False, verified.reason, verified.message)
     if not rolled_out(snapshot):
-        finding = findings[ConditionType.PROGRESSING]
-        return Finding(kind, False, finding.reason, finding.message)
+        return Finding(kind, False, rolling.reason, rolling.message)
     if snapshot.wanted == 0:
         return Finding(kind, True, "ScaledToZero", "no replicas are wanted")
     return Finding(kind, True, "Serving", f"{snapshot.wanted} of {snapshot.wanted} replicas serve as planned")
@@ -177,7 +202,11 @@ def ready(snapshot: Snapshot, findings: Mapping[ConditionType, Finding]) -> Find
 
 def rolled_out(snapshot: Snapshot) -> bool:
     """All wanted replicas run the plan in force, are ready, and no other is left."""
-    deployment = snapshot.deployment
+    return is_rolled_out(snapshot.deployment, wanted=snapshot.wanted, plan_hash=snapshot.plan_hash)
+
+
+def is_rolled_out(deployment: Mapping[str, Any] | None, *, wanted: int, plan_hash: str) -> bool:
+    """The same of a live Deployment."""
     if deployment is None:
         return False
     status = deployment.get("status", {})
@@ -186,9 +215,9 @@ def rolled_out(snapshot: Snapshot) -> bool:
     )
     return (
         status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 1)
-        and all(count == snapshot.wanted for count in counts)
-        and deployment["spec"].get("replicas") == snapshot.wanted
-        and deployment["spec"]["template"]["metadata"]["labels"].get(PLAN) == snapshot.plan_hash
+        and all(count == wanted for count in counts)
+        and deployment["spec"].get("replicas") == wanted
+        and deployment["spec"]["template"]["metadata"]["labels"].get(PLAN) == plan_hash
     )
 
 

@@ -14,10 +14,13 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 COMPONENT = f"{GROUP}/component"
 DEPLOYMENT = f"{GROUP}/deployment"
 PLAN = f"{GROUP}/plan"
+INPUTS = f"{GROUP}/inputs"
 MANAGER = "tonnage"
 WORKER = "worker"
 INSPECT = "inspect"
 PLAN_COMPONENT = "plan"
+ENGINE_CONTAINER = "engine"
+CONTAINERS = (ENGINE_CONTAINER, INSPECT)
 
 Manifest = dict[str, Any]
 
@@ -65,6 +68,12 @@ def metadata(
 def plan_name(owner: Owner, plan_hash: str) -> str:
     """Name of the ConfigMap that holds a plan."""
     return f"{owner.name}-plan-{plan_hash}"
+
+
+def hash_in(name: str, *, owner: Owner) -> str | None:
+    """The plan's hash in the name of a ConfigMap; None if it is not the name of one of the owner's plans."""
+    prefix = plan_name(owner, "")
+    return name.removeprefix(prefix) if name.startswith(prefix) else None
 
 
 def selector(owner: Owner) -> str:

@@ -10,7 +10,16 @@ from typing import Any
 
 from tonnage.api.v1alpha1 import Spec
 from tonnage.planning.plan import Alternative, MemoryBytes, Plan, Quality
-from tonnage.rendering.names import PLAN, PLAN_COMPONENT, Manifest, Owner, metadata, plan_name, short_hash
+from tonnage.rendering.names import (
+    INPUTS,
+    PLAN,
+    PLAN_COMPONENT,
+    Manifest,
+    Owner,
+    metadata,
+    plan_name,
+    short_hash,
+)
 from tonnage.rendering.settings import (
     ENDPOINT_SECONDS,
     KEPT_KEY,
@@ -121,11 +130,15 @@ class Kept:
 
 
 def build_plan_config_map(kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner) -> Manifest:
-    """The immutable ConfigMap that holds a plan: the worker's file, and what the operator keeps it by."""
+    """The immutable ConfigMap that holds a plan: the worker's file, and what the operator keeps it by.
+
+    The inputs are an annotation too: other inputs may lead to the same plan, and data cannot be changed.
+    """
     plan = kept.plan
     meta = metadata(
         owner, name=plan_name(owner, plan_hash), component=PLAN_COMPONENT, extra_labels={PLAN: plan_hash}
     )
+    meta["annotations"] = {INPUTS: kept.inputs}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -144,7 +157,7 @@ def read_kept(config_map: Mapping[str, Any]) -> Kept | None:
         data = json.loads(config_map["data"][KEPT_KEY])
         plan = data["plan"]
         return Kept(
-            inputs=data["inputs"],
+            inputs=config_map["metadata"].get("annotations", {}).get(INPUTS, data["inputs"]),
             source=data["source"],
             model=data["model"],
             plan=Plan(

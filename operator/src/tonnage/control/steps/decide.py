@@ -9,13 +9,13 @@ from tonnage.api.demand import demand_of, placement_of
 from tonnage.api.status import ConditionType
 from tonnage.api.v1alpha1 import Spec
 from tonnage.cluster.port import CONFIG_MAP
+from tonnage.control.children import is_ours
 from tonnage.control.world import Pass, World
 from tonnage.engines import UnknownEngineVersionError, rules_for
 from tonnage.gpus import Placement
 from tonnage.models import ModelProfile, to_wire
 from tonnage.planning import Demand, Plan, Rejection, plan_for
-from tonnage.rendering.deployment import memory_request_bytes
-from tonnage.rendering.names import PLAN, short_hash
+from tonnage.rendering.names import hash_in, short_hash
 from tonnage.rendering.plan import Kept, hash_of, read_kept
 
 NEEDS_ROOM = {"NoUsableNode", "NotEnoughMemory"}
@@ -34,12 +34,12 @@ async def decide_plan(p: Pass, world: World) -> bool:
         if isinstance(outcome, Rejection):
             return _rejected(p, world, outcome)
         kept = Kept(inputs=inputs, source=p.source, model=to_wire(p.model), plan=outcome)
-    needed = memory_request_bytes(kept.plan)
+    needed = kept.plan.request_bytes
     given = p.spec.template.resources.memory
     if given is not None and quantities.whole_bytes(given) < needed:
         return _rejected(p, world, _too_little(given, needed_bytes=needed))
     world.waiting_for_room.discard(p.key)
-    p.kept, p.plan_hash = kept, plan_hash or hash_of(kept.plan, spec=p.spec)
+    p.kept, p.plan_hash = p.memory.kept = kept, plan_hash or hash_of(kept.plan, spec=p.spec)
     p.found(ConditionType.PLANNED, True, "Planned", kept.plan.reason)
     return True
 
@@ -58,11 +58,14 @@ def _inputs(spec: Spec, *, demand: Demand, placement: Placement, source: str, ve
 
 
 def _kept(p: Pass, world: World, *, inputs: str) -> tuple[Kept | None, str]:
-    """The decision made for these inputs before, and its plan's hash."""
+    """The decision made for these inputs before, and its plan's hash; also if its ConfigMap was deleted."""
     for config_map in world.store.children(p.key, CONFIG_MAP):
-        kept = read_kept(config_map)
+        plan_hash = hash_in(config_map["metadata"]["name"], owner=p.owner)
+        kept = read_kept(config_map) if plan_hash and is_ours(config_map, p) else None
         if kept is not None and kept.inputs == inputs:
-            return kept, config_map["metadata"]["labels"][PLAN]
+            return kept, plan_hash or ""
+    if p.memory.kept is not None and p.memory.kept[0].inputs == inputs:
+        return p.memory.kept
     return None, ""
 
 

@@ -8,13 +8,14 @@ from tonnage.api.status import ConditionType
 from tonnage.api.v1alpha1 import Spec
 from tonnage.cluster.inspection import Failure, decode
 from tonnage.cluster.port import CONFIG_MAP, JOB, Object
-from tonnage.control.children import apply_child, delete_child
+from tonnage.control.children import apply_child, delete_child, is_ours
 from tonnage.control.world import Inspection, Pass, World
-from tonnage.gpus import select_nodes
+from tonnage.gpus import NodeSelection, select_nodes
 from tonnage.models import ConfigError, ModelProfile, from_wire
+from tonnage.planning.rules import no_usable_node
 from tonnage.rendering.inspection import build_inspection, inspection_name, source_of
 from tonnage.rendering.names import COMPONENT, INSPECT
-from tonnage.rendering.observations import Pod
+from tonnage.rendering.observations import Pod, Termination
 from tonnage.rendering.plan import read_kept
 
 FIRST_RETRY_SECONDS = 30.0
@@ -26,7 +27,7 @@ async def resolve_model(p: Pass, world: World) -> bool:
     """Find the model's profile, starting an inspection Job where nothing is known of it."""
     if p.spec is None:
         return False
-    p.source = source_of(p.spec)
+    p.source = p.memory.source = source_of(p.spec)
     p.model = _known(p, world)
     if p.model is None:
         return await _inspect(p, world, spec=p.spec)
@@ -47,7 +48,7 @@ def _known(p: Pass, world: World) -> ModelProfile | None:
     if known is not None:
         return known
     for config_map in world.store.children(p.key, CONFIG_MAP):
-        kept = read_kept(config_map)
+        kept = read_kept(config_map) if is_ours(config_map, p) else None
         if kept is not None and kept.source == p.source:
             try:
                 return from_wire(dict(kept.model))
@@ -61,18 +62,26 @@ async def _inspect(p: Pass, world: World, *, spec: Spec) -> bool:
     if p.memory.inspection.source != p.source:
         p.memory.inspection = Inspection(source=p.source)
     job = world.store.child(p.key, JOB, inspection_name(p.owner, p.source))
-    if job is None:
+    if job is None or not is_ours(job, p):
         return await _start(p, world, spec=spec)
     pod = _pod_of(p, world, job)
     if pod is not None and pod.last_exit is not None:
-        return await _finish(p, world, job=job, result=decode(pod.last_exit.message))
+        return await _finish(p, world, job=job, result=_result(pod.last_exit))
     if _failed(job):
-        failure = Failure(reason="InspectionFailed", message=_why_failed(job))
-        return await _finish(p, world, job=job, result=failure)
+        text = _why_failed(job, waited_for=p.memory.inspection.waiting)
+        return await _finish(p, world, job=job, result=Failure(reason="InspectionFailed", message=text))
+    p.memory.inspection.waiting = _waiting_text(pod)
     p.findings[ConditionType.MODEL_RESOLVED] = p.memory.inspection.finding or Finding(
-        ConditionType.MODEL_RESOLVED, None, "Inspecting", _waiting_text(pod)
+        ConditionType.MODEL_RESOLVED, None, "Inspecting", p.memory.inspection.waiting
     )
     return False
+
+
+def _result(ended: Termination) -> ModelProfile | Failure:
+    if ended.message:
+        return decode(ended.message)
+    text = f"the inspection ended without a result: {ended.reason or 'Error'}, exit code {ended.exit_code}"
+    return Failure(reason="InspectionFailed", message=text)
 
 
 def _pod_of(p: Pass, world: World, job: Object) -> Pod | None:
@@ -90,8 +99,8 @@ async def _start(p: Pass, world: World, *, spec: Spec) -> bool:
     wait = before.retry_at - world.clock.monotonic()
     if before.finding is not None and wait > 0:
         p.again_in(wait)
-    elif not select_nodes(tuple(world.store.nodes.values()), placement=placement_of(spec)).usable:
-        return _no_node(p, world)
+    elif not (selection := select_nodes(world.store.nodes.values(), placement=placement_of(spec))).usable:
+        return _no_node(p, world, selection)
     else:
         await apply_child(p, world, JOB, build_inspection(spec, owner=p.owner, settings=world.settings))
     p.findings[ConditionType.MODEL_RESOLVED] = before.finding or Finding(
@@ -100,12 +109,12 @@ async def _start(p: Pass, world: World, *, spec: Spec) -> bool:
     return False
 
 
-def _no_node(p: Pass, world: World) -> bool:
+def _no_node(p: Pass, world: World, selection: NodeSelection) -> bool:
     """The model lies where the workers would run: without a node for them it cannot be read either."""
     world.waiting_for_room.add(p.key)
-    text = "no node is ready, schedulable, and matched by spec.template.nodeSelector and tolerations"
-    p.found(ConditionType.MODEL_RESOLVED, None, "NoUsableNode", text)
-    p.found(ConditionType.PLANNED, False, "NoUsableNode", text)
+    rejection = no_usable_node(selection)
+    p.found(ConditionType.MODEL_RESOLVED, None, rejection.reason, rejection.message)
+    p.found(ConditionType.PLANNED, False, rejection.reason, rejection.message)
     return False
 
 
@@ -134,15 +143,16 @@ def _failed(job: Object) -> bool:
     return any(c["type"] == "Failed" and c["status"] == "True" for c in conditions)
 
 
-def _why_failed(job: Object) -> str:
+def _why_failed(job: Object, *, waited_for: str) -> str:
     conditions = job.get("status", {}).get("conditions", ())
     text = next((c.get("message", "") for c in conditions if c["type"] == "Failed"), "")
-    return f"the inspection Job failed: {text}"
+    last = f"; last seen: {waited_for}" if waited_for else ""
+    return f"the inspection Job failed: {text}{last}"
 
 
 def _waiting_text(pod: Pod | None) -> str:
     if pod is None:
-        return "the inspection Job has no pod yet"
+        return "the inspection Job has no pod yet; if that stays, `kubectl describe job` says why"
     if pod.unschedulable:
         return f"the inspection pod has no node: {pod.unschedulable}"
     if pod.waiting_reason:

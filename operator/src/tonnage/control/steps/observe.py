@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from tonnage.control.world import Pass, World
-from tonnage.rendering.findings import REPORTED, VERIFIED, Worker
+from tonnage.control.world import Pass, Silence, World
+from tonnage.rendering.findings import MISMATCH, REPORTED, VERIFIED, Worker
 from tonnage.rendering.names import COMPONENT, WORKER
 from tonnage.rendering.observations import Pod, Report
 
 STARTING_SECONDS = 2.0
+# the worker looks again by itself every 5 s
+MISMATCH_SECONDS = 15.0
 SETTLED_SECONDS = 60.0
 
 
@@ -20,6 +22,7 @@ async def observe_workers(p: Pass, world: World) -> bool:
     p.workers = [Worker(pod=pod, report=report) for pod, report in zip(pods, reports, strict=True)]
     alive = {_container(pod) for pod in pods}
     p.memory.reports = {key: value for key, value in p.memory.reports.items() if key in alive}
+    p.memory.silences = {key: value for key, value in p.memory.silences.items() if key in alive}
     return True
 
 
@@ -33,17 +36,34 @@ async def _report(p: Pass, world: World, pod: Pod) -> Report | None:
         if left > 0:
             p.again_in(left)
             return known[0]
+    silence = p.memory.silences.get(_container(pod))
+    if silence is not None and silence.ready == pod.ready and silence.until > now:
+        p.again_in(silence.until - now)
+        return known[0] if known is not None else None
     report = await world.scraper.report(pod)
     if report is None:
-        p.again_in(STARTING_SECONDS)
+        silence = _longer(silence, pod, now=now)
+        p.memory.silences[_container(pod)] = silence
+        p.again_in(silence.until - now)
         return known[0] if known is not None else None
+    p.memory.silences.pop(_container(pod), None)
     p.memory.reports[_container(pod)] = (report, now)
     p.again_in(_period(report, pod))
     return report
 
 
+def _longer(before: Silence | None, pod: Pod, *, now: float) -> Silence:
+    """A worker that does not answer is asked again after 2 s, 4 s, ... a minute; at once when it turns ready."""
+    count = before.count + 1 if before is not None and before.ready == pod.ready else 0
+    return Silence(
+        count=count, ready=pod.ready, until=now + min(STARTING_SECONDS * 2.0**count, SETTLED_SECONDS)
+    )
+
+
 def _period(report: Report, pod: Pod) -> float:
     """Seconds until a report is too old: a worker whose readiness disagrees with it is asked soon."""
+    if report.state == MISMATCH:
+        return MISMATCH_SECONDS
     settled = report.state in (VERIFIED, REPORTED)
     return SETTLED_SECONDS if settled and pod.ready else STARTING_SECONDS
 
