@@ -53,7 +53,7 @@ async def _report(p: Pass, world: World, pod: Pod) -> Report | None:
 
 
 def _longer(before: Silence | None, pod: Pod, *, now: float) -> Silence:
-    """A worker that does not answer is asked again after 2 s, 4 s, ... a minute; at once when it turns ready."""
+    """A worker that does not answer is asked after 2 s, 4 s, ... a minute; at once when it turns ready."""
     count = before.count + 1 if before is not None and before.ready == pod.ready else 0
     return Silence(
         count=count, ready=pod.ready, until=now + min(STARTING_SECONDS * 2.0**count, SETTLED_SECONDS)
