@@ -38,6 +38,7 @@ def test_the_plan_equals_the_engine(
     cluster.apply(body, namespace=namespace)
     try:
         wait_for(cluster, "Ready", "True", namespace=namespace, name=name, seconds=START_SECONDS)
+        verified = wait_for(cluster, "CapacityVerified", "True", namespace=namespace, name=name)
         status = (cluster.get("llmdep", name, namespace=namespace) or {})["status"]
         planned, observed = status["plan"]["kv"], status["observed"]
         url = service_url(cluster, name, namespace=namespace)
@@ -49,7 +50,6 @@ def test_the_plan_equals_the_engine(
         assert float(observed["concurrency"]) == concurrency
         assert planned["blockSize"] == int(engine["block_size"])
         assert planned["blocks"] * planned["bytesPerBlock"] == int(engine["kv_cache_memory_bytes"])
-        verified = wait_for(cluster, "CapacityVerified", "True", namespace=namespace, name=name)
         assert str(planned["blocks"]) in verified["message"]
         answer = chat(url, model=model)
         assert answer["usage"]["completion_tokens"] > 0

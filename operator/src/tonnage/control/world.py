@@ -57,12 +57,16 @@ class Inspection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Silence:
-    """A worker that did not answer `count` + 1 times in a row, while its pod was `ready` or not."""
+class Asked:
+    """What a worker said last, and when to ask it again; `misses` in a row without an answer.
 
-    count: int
+    It is asked before that if its pod is no longer as `ready` as it was.
+    """
+
+    report: Report | None
     ready: bool
-    until: float
+    again_at: float
+    misses: int = 0
 
 
 @dataclass(slots=True)
@@ -70,8 +74,7 @@ class Memory:
     """What the process remembers of one object between passes; losing it costs reads, never a decision."""
 
     applied: dict[tuple[Kind, str], Applied] = field(default_factory=dict)
-    reports: dict[str, tuple[Report, float]] = field(default_factory=dict)
-    silences: dict[str, Silence] = field(default_factory=dict)
+    asked: dict[str, Asked] = field(default_factory=dict)
     inspection: Inspection = field(default_factory=Inspection)
     source: str = ""
     kept: tuple[Kept, str] | None = None

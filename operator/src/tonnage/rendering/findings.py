@@ -74,8 +74,9 @@ def capacity(snapshot: Snapshot) -> Finding:
         if worker.report is not None and worker.report.state == REPORTED:
             return Finding(kind, False, "ReportedOnly", worker.report.message)
     verified = [w for w in snapshot.current if w.report is not None and w.report.state == VERIFIED]
-    if not verified and any(w.pod.ready for w in snapshot.current):
-        return Finding(kind, None, UNREACHABLE, _unreachable(plan, snapshot))
+    silent = [w.pod for w in snapshot.current if w.pod.ready and w.report is None]
+    if silent and not verified:
+        return Finding(kind, None, UNREACHABLE, _unreachable(plan, silent[0]))
     if not verified:
         return Finding(
             kind, None, "Verifying", f"{plan.blocks} KV blocks planned; no engine has reported yet"
@@ -87,8 +88,7 @@ def capacity(snapshot: Snapshot) -> Finding:
     return Finding(kind, True, "EngineEqualsPlan", text)
 
 
-def _unreachable(plan: Plan, snapshot: Snapshot) -> str:
-    pod = next(w.pod for w in snapshot.current if w.pod.ready)
+def _unreachable(plan: Plan, pod: Pod) -> str:
     return (
         f"{plan.blocks} KV blocks planned; pod {pod.name} is ready, which a worker is only with a verified "
         f"engine, but the operator gets no answer from its port {WORKER_PORT}: does a NetworkPolicy keep "

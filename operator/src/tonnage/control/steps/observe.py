@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tonnage.control.world import Pass, Silence, World
+from tonnage.control.world import Asked, Pass, World
 from tonnage.rendering.findings import MISMATCH, REPORTED, VERIFIED, Worker
 from tonnage.rendering.names import COMPONENT, WORKER
 from tonnage.rendering.observations import Pod, Report
@@ -21,8 +21,7 @@ async def observe_workers(p: Pass, world: World) -> bool:
     reports = await asyncio.gather(*(_report(p, world, pod) for pod in pods))
     p.workers = [Worker(pod=pod, report=report) for pod, report in zip(pods, reports, strict=True)]
     alive = {_container(pod) for pod in pods}
-    p.memory.reports = {key: value for key, value in p.memory.reports.items() if key in alive}
-    p.memory.silences = {key: value for key, value in p.memory.silences.items() if key in alive}
+    p.memory.asked = {container: asked for container, asked in p.memory.asked.items() if container in alive}
     return True
 
 
@@ -30,34 +29,22 @@ async def _report(p: Pass, world: World, pod: Pod) -> Report | None:
     if not pod.running or not pod.ip or pod.deleting:
         return None
     now = world.clock.monotonic()
-    known = p.memory.reports.get(_container(pod))
-    if known is not None:
-        left = known[1] + _period(known[0], pod) - now
-        if left > 0:
-            p.again_in(left)
-            return known[0]
-    silence = p.memory.silences.get(_container(pod))
-    if silence is not None and silence.ready == pod.ready and silence.until > now:
-        p.again_in(silence.until - now)
-        return known[0] if known is not None else None
-    report = await world.scraper.report(pod)
-    if report is None:
-        silence = _longer(silence, pod, now=now)
-        p.memory.silences[_container(pod)] = silence
-        p.again_in(silence.until - now)
-        return known[0] if known is not None else None
-    p.memory.silences.pop(_container(pod), None)
-    p.memory.reports[_container(pod)] = (report, now)
-    p.again_in(_period(report, pod))
-    return report
+    asked = p.memory.asked.get(_container(pod))
+    if asked is None or asked.ready != pod.ready or asked.again_at <= now:
+        asked = _noted(await world.scraper.report(pod), pod=pod, before=asked, now=now)
+        p.memory.asked[_container(pod)] = asked
+    p.again_in(asked.again_at - now)
+    return asked.report
 
 
-def _longer(before: Silence | None, pod: Pod, *, now: float) -> Silence:
-    """A worker that does not answer is asked after 2 s, 4 s, ... a minute; at once when it turns ready."""
-    count = before.count + 1 if before is not None and before.ready == pod.ready else 0
-    return Silence(
-        count=count, ready=pod.ready, until=now + min(STARTING_SECONDS * 2.0**count, SETTLED_SECONDS)
-    )
+def _noted(report: Report | None, *, pod: Pod, before: Asked | None, now: float) -> Asked:
+    """An answer, or its absence: then the last answer stands, and the pauses grow from 2 s to a minute."""
+    if report is not None:
+        return Asked(report=report, ready=pod.ready, again_at=now + _period(report, pod))
+    misses = before.misses + 1 if before is not None and before.ready == pod.ready else 1
+    pause = min(STARTING_SECONDS * 2.0 ** (misses - 1), SETTLED_SECONDS)
+    last = before.report if before is not None else None
+    return Asked(report=last, ready=pod.ready, again_at=now + pause, misses=misses)
 
 
 def _period(report: Report, pod: Pod) -> float:
