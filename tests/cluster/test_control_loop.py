@@ -200,12 +200,17 @@ def test_the_plan_of_old_pods_stays_while_a_roll_out_waits(
     cluster: Cluster, operator: OperatorProcess, namespace: str
 ) -> None:
     node = f"tight-{namespace}"[:60]
-    add_node(cluster, node, memory="4Gi", labels={"room": namespace})
+    add_node(cluster, node, memory="16Gi", labels={"room": namespace})
+    # somebody else's pod leaves room for the first plan, never for the second
+    filler = {"name": "x", "image": "x", "resources": {"requests": {"memory": "12Gi"}}}
+    body = {"metadata": {"name": node}, "spec": {"nodeName": node, "containers": [filler]}}
+    cluster.apply({"apiVersion": "v1", "kind": "Pod", **body})
     selector = {"nodeSelector": {"room": namespace}}
     cluster.apply(llm(template=selector), namespace=namespace)
     wait_for(cluster, "Available", "True", namespace=namespace)
     old = plan_map(cluster, namespace=namespace)["metadata"]["name"]
-    cluster.apply(llm(template=selector, workload={"contextLength": 4096}), namespace=namespace)
+    large = {"contextLength": 8192, "concurrency": 64, "typicalTokens": 4096}
+    cluster.apply(llm(template=selector, workload=large), namespace=namespace)
     wait_for(cluster, "Planned", "True", namespace=namespace)
     found = wait_for(cluster, "Progressing", "True", namespace=namespace, reason="RollingOut")
     assert "has no node" in wait_until(
@@ -219,6 +224,7 @@ def test_the_plan_of_old_pods_stays_while_a_roll_out_waits(
     cluster.kubectl("delete", "pod", "-l", "tonnage.dev/component=worker", "-n", namespace, "--force")
     time.sleep(2)
     assert cluster.get("configmap", old, namespace=namespace) is not None
+    cluster.kubectl("delete", "pod", node, "--force")
     remove_node(cluster, node)
 
 
