@@ -88,6 +88,8 @@ async def test_anything_else_is_no_report(monkeypatch: pytest.MonkeyPatch, handl
     [
         {"kvUsage": float("nan")},
         {"startSeconds": float("inf")},
+        {"kvUsage": 1e300},
+        {"kvUsage": -0.1},
         {"observed": {"blocks": -1, "tokens": 1, "concurrency": "1"}},
         {"observed": {"blocks": 2**63, "tokens": 1, "concurrency": "1"}},
         {"observed": {"blocks": float("inf"), "tokens": 1, "concurrency": "1"}},

@@ -150,3 +150,14 @@ def test_a_heartbeat_of_a_node_is_no_change(seen: Seen) -> None:
     seen.store.put(NODE, node("a", memory="16Gi"))
     seen.store.replace(NODE, [])
     assert (seen.nodes, seen.store.nodes) == (3, {})
+
+
+def test_an_edit_in_the_answer_to_our_write_asks_for_a_pass(seen: Seen) -> None:
+    before, edited, later = child(5), child(7), child(8)
+    for body, generation in ((before, 1), (edited, 2), (later, 2)):
+        body["metadata"]["generation"] = generation
+    seen.store.put_object(before)
+    seen.store.absorb_object(edited)
+    assert seen.keys == [KEY, KEY]
+    seen.store.absorb_object(later)
+    assert seen.keys == [KEY, KEY]

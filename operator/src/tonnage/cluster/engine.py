@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,10 +63,10 @@ def parse_report(body: object) -> Report | None:
             plan_hash=_text(body["planHash"], 64),
             observed=_capacity(observed) if observed else None,
             engine_version=_text(body.get("engineVersion"), 64),
-            start_seconds=_number(body.get("startSeconds")),
+            start_seconds=_number(body.get("startSeconds"), most=1e7),
             reason=_text(body.get("reason"), 64),
             message=_text(body.get("message"), 512),
-            kv_usage=_number(body.get("kvUsage")),
+            kv_usage=_number(body.get("kvUsage"), most=1.0),
         )
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
@@ -92,8 +91,8 @@ def _count(value: Any) -> int:
     return count
 
 
-def _number(value: Any) -> float | None:
+def _number(value: Any, *, most: float) -> float | None:
     number = 0.0 if value is None else float(value)
-    if not math.isfinite(number):
-        raise ValueError("not a finite number")
+    if not 0 <= number <= most:  # NaN is not
+        raise ValueError(f"{number} is not between 0 and {most}")
     return None if value is None else number

@@ -42,7 +42,7 @@ async def apply_child(p: Pass, world: World, kind: Kind, desired: Manifest) -> b
     live = world.store.child(p.key, kind, name)
     if live is None or not is_ours(live, p):
         live = await _found_free(p, world, kind, name)
-    if kind == CONFIG_MAP and live is not None:
+    if kind == CONFIG_MAP and live is not None and live.get("data"):
         # immutable: the plan was written once, perhaps by another version of the operator
         desired = {**desired, "data": live["data"]}
     desired = stamped(desired)

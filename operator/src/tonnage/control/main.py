@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import threading
@@ -27,7 +28,13 @@ def build_registry(process: Process, *, stop_flag: threading.Event) -> kopf.Oper
     @kopf.on.startup(registry=registry)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         configure(settings)
-        await process.start()
+        try:
+            await process.start()
+        except asyncio.CancelledError:
+            # kopf takes no clean-up after a start that was cut short
+            await process.stop()
+            stop_flag.set()
+            raise
 
     @kopf.on.cleanup(registry=registry)
     async def stop(**_: Any) -> None:

@@ -27,7 +27,7 @@ async def reconcile(key: Key, world: World) -> float | None:
         world.forget(key)
         return None
     owner = Owner(namespace=key[0], name=key[1], uid=body["metadata"]["uid"])
-    p = Pass(key=key, body=body, owner=owner, memory=world.memory(key))
+    p = Pass(key=key, body=body, owner=owner, memory=world.memory(key, uid=owner.uid))
     try:
         error = await _change(p, world)
         for look in LOOKING:
@@ -44,10 +44,7 @@ async def reconcile(key: Key, world: World) -> float | None:
 async def _change(p: Pass, world: World) -> ApiError | None:
     """Decide and bring about; what fails is said in the status too, so the error comes back as a value."""
     try:
-        if await _all(DECIDING, p, world):
-            await _all(BRINGING, p, world)
-        else:
-            await heal_children(p, world)
+        await _decide_and_bring(p, world)
     except RefusedError as refused:
         p.found(ConditionType.DEGRADED, True, refused.reason, str(refused))
         p.again_in(REFUSED_SECONDS)
@@ -61,6 +58,19 @@ async def _change(p: Pass, world: World) -> ApiError | None:
         return error
     p.memory.failures = 0
     return None
+
+
+async def _decide_and_bring(p: Pass, world: World) -> None:
+    try:
+        decided = await _all(DECIDING, p, world)
+    except (ApiError, RefusedError, LeavingError):
+        # no reason to leave what serves unmended
+        await heal_children(p, world)
+        raise
+    if decided:
+        await _all(BRINGING, p, world)
+    else:
+        await heal_children(p, world)
 
 
 async def _all(steps: tuple[Step, ...], p: Pass, world: World) -> bool:

@@ -100,9 +100,12 @@ class Store:
         key = _key(body)
         if self._tombstones.cover(LLM_DEPLOYMENT, key, key[1], body):
             return False
-        if not _newer(body, than=self.objects.get(key)):
+        known = self.objects.get(key)
+        if not _newer(body, than=known):
             return False
         self.objects[key] = _without_managed_fields(body)
+        if known is not None and _intent(body) != _intent(known):
+            self._touched(key)  # the answer to our write holds an edit, whose own event will be no news
         return True
 
     def remove_object(self, body: Object) -> None:
@@ -215,6 +218,12 @@ def _key(body: Object) -> Key:
 def _owner(body: Object) -> Key:
     meta = body["metadata"]
     return meta["namespace"], meta.get("labels", {}).get(DEPLOYMENT, "")
+
+
+def _intent(body: Object) -> tuple[object, ...]:
+    """What a user changes of an object: a status write changes none of it."""
+    meta = body["metadata"]
+    return tuple(meta.get(name) for name in ("uid", "generation", "deletionTimestamp"))
 
 
 def _version(body: Object) -> str:

@@ -73,6 +73,7 @@ class Asked:
 class Memory:
     """What the process remembers of one object between passes; losing it costs reads, never a decision."""
 
+    uid: str
     applied: dict[tuple[Kind, str], Applied] = field(default_factory=dict)
     asked: dict[str, Asked] = field(default_factory=dict)
     inspection: Inspection = field(default_factory=Inspection)
@@ -96,9 +97,13 @@ class World:
     memories: dict[Key, Memory] = field(default_factory=dict)
     waiting_for_room: set[Key] = field(default_factory=set)
 
-    def memory(self, key: Key) -> Memory:
-        """The memory of an object."""
-        return self.memories.setdefault(key, Memory())
+    def memory(self, key: Key, *, uid: str) -> Memory:
+        """The memory of an object; one that had its name before leaves nothing in it."""
+        known = self.memories.get(key)
+        if known is None or known.uid != uid:
+            self.forget(key)
+            known = self.memories[key] = Memory(uid=uid)
+        return known
 
     def forget(self, key: Key) -> None:
         """Drop everything remembered of an object that is gone."""

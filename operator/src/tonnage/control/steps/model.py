@@ -20,6 +20,7 @@ from tonnage.rendering.plan import read_kept
 
 FIRST_RETRY_SECONDS = 30.0
 MAX_RETRY_SECONDS = 600.0
+MAX_DOUBLINGS = 10
 JOB_NAME = "batch.kubernetes.io/job-name"
 
 
@@ -125,7 +126,9 @@ async def _finish(p: Pass, world: World, *, job: Object, result: ModelProfile | 
     memory, now = p.memory.inspection, world.clock.monotonic()
     if memory.job_uid != job["metadata"]["uid"]:
         memory.job_uid = job["metadata"]["uid"]
-        memory.retry_at = now + min(FIRST_RETRY_SECONDS * 2.0**memory.failures, MAX_RETRY_SECONDS)
+        memory.retry_at = now + min(
+            FIRST_RETRY_SECONDS * 2.0 ** min(memory.failures, MAX_DOUBLINGS), MAX_RETRY_SECONDS
+        )
         memory.failures += 1
         memory.finding = Finding(ConditionType.MODEL_RESOLVED, False, result.reason, result.message)
     if memory.finding is not None:

@@ -12,6 +12,7 @@ from tonnage.rendering.observations import Pod, Report
 STARTING_SECONDS = 2.0
 # the worker looks again by itself every 5 s
 MISMATCH_SECONDS = 15.0
+MAX_DOUBLINGS = 10
 SETTLED_SECONDS = 60.0
 
 
@@ -42,7 +43,7 @@ def _noted(report: Report | None, *, pod: Pod, before: Asked | None, now: float)
     if report is not None:
         return Asked(report=report, ready=pod.ready, again_at=now + _period(report, pod))
     misses = before.misses + 1 if before is not None and before.ready == pod.ready else 1
-    pause = min(STARTING_SECONDS * 2.0 ** (misses - 1), SETTLED_SECONDS)
+    pause = min(STARTING_SECONDS * 2.0 ** min(misses - 1, MAX_DOUBLINGS), SETTLED_SECONDS)
     last = before.report if before is not None else None
     return Asked(report=last, ready=pod.ready, again_at=now + pause, misses=misses)
 
