@@ -196,6 +196,19 @@ def test_what_was_deployed_is_healed_while_a_change_is_refused(
     assert condition(cluster, "Ready", namespace=namespace)["reason"] == "NotSupportedYet"
 
 
+def test_an_object_made_anew_with_a_refused_spec_makes_nothing_of_the_old_one(
+    cluster: Cluster, operator: OperatorProcess, namespace: str
+) -> None:
+    cluster.apply(llm(), namespace=namespace)
+    wait_for(cluster, "Available", "True", namespace=namespace)
+    cluster.delete("llmdep", "chat", namespace=namespace)
+    cluster.apply(llm(quality="Economy"), namespace=namespace)
+    wait_for(cluster, "Accepted", "False", namespace=namespace, reason="NotSupportedYet")
+    wait_until("nothing to be left", lambda: not children(cluster, namespace), seconds=60)
+    time.sleep(3)
+    assert children(cluster, namespace) == []
+
+
 def test_the_plan_of_old_pods_stays_while_a_roll_out_waits(
     cluster: Cluster, operator: OperatorProcess, namespace: str
 ) -> None:

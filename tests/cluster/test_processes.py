@@ -42,6 +42,11 @@ def test_without_the_definition_the_operator_is_not_ready_and_says_why() -> None
             time.sleep(3)
             assert not operator.page("/readyz")
             assert "LLMDeployments cannot be listed yet" in operator.log.read_text()
+            wait_until("the lease", operator.leads)
+            operator.stop()
+            held = cluster.get("lease", "tonnage-operator", namespace="tonnage-system") or {}
+            assert not held["spec"].get("holderIdentity")
+        with operator_process(cluster, port=HEALTH_PORT + 2, identity="heard", ready=False) as operator:
             install_rights(cluster)
             wait_until("the operator to be ready", lambda: operator.page("/readyz"))
             cluster.apply(llm())
