@@ -8,7 +8,7 @@ from typing import Any
 
 from tonnage.api.base import GROUP, KIND, VERSION
 from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT, LLM_DEPLOYMENT, ApiError, Object
-from tonnage.control.children import OwnerGoneError
+from tonnage.control.children import OwnerGoneError, is_ours
 from tonnage.control.world import Pass, World
 from tonnage.planning.plan import Plan
 from tonnage.rendering.events import WARNING, transitions
@@ -26,6 +26,8 @@ async def report_status(p: Pass, world: World) -> bool:
     """Write the status if it differs from the one before, and post Events for what changed in it."""
     before = p.body.get("status", {})
     deployment = world.store.child(p.key, DEPLOYMENT, p.owner.name)
+    if deployment is not None and not is_ours(deployment, p):
+        deployment = None  # of an object that had this name before
     status = compute_status(_snapshot(p, world, deployment), before=before, now=world.clock.now())
     _calm_kv_used(p, world, status, before)
     if status == before:
