@@ -31,6 +31,17 @@ class OwnerGoneError(Exception):
     """The LLMDeployment was deleted meanwhile: nothing was made for it."""
 
 
+def own_child(p: Pass, world: World, kind: Kind, name: str) -> Object | None:
+    """A child of this object, as last seen; not one of an object that had its name before."""
+    found = world.store.child(p.key, kind, name)
+    return found if found is not None and is_ours(found, p) else None
+
+
+def own_children(p: Pass, world: World, kind: Kind) -> list[Object]:
+    """All children of one kind, with the same restriction."""
+    return [body for body in world.store.children(p.key, kind) if is_ours(body, p)]
+
+
 async def apply_child(p: Pass, world: World, kind: Kind, desired: Manifest) -> bool:
     """Bring one child to `desired` if it differs; True if something was written.
 
@@ -39,8 +50,8 @@ async def apply_child(p: Pass, world: World, kind: Kind, desired: Manifest) -> b
     free yet, and ApiError.
     """
     name = desired["metadata"]["name"]
-    live = world.store.child(p.key, kind, name)
-    if live is None or not is_ours(live, p):
+    live = own_child(p, world, kind, name)
+    if live is None:
         live = await _found_free(p, world, kind, name)
     if kind == CONFIG_MAP and live is not None and live.get("data"):
         # immutable: the plan was written once, perhaps by another version of the operator

@@ -11,6 +11,12 @@ FIRST_BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 60.0
 
 
+def growing_pause(failures: int, *, first_seconds: float, most_seconds: float) -> float:
+    """Seconds to wait after `failures` earlier ones: doubled each time, up to `most_seconds`."""
+    # the exponent is bounded because a float is: 2.0 ** 1024 is an error
+    return min(first_seconds * 2.0 ** min(failures, 20), most_seconds)
+
+
 class KeyedQueue:
     """Keys to reconcile. `add` while a key is worked on puts it in line again when it is done."""
 
@@ -47,7 +53,7 @@ class KeyedQueue:
         """Put a key in line after a failure: in 0.2 s, doubled each time, at most a minute, with jitter."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        pause = min(FIRST_BACKOFF_SECONDS * 2.0 ** min(count, 20), MAX_BACKOFF_SECONDS)
+        pause = growing_pause(count, first_seconds=FIRST_BACKOFF_SECONDS, most_seconds=MAX_BACKOFF_SECONDS)
         self.add_after(key, seconds=max(pause * random.uniform(0.8, 1.2), at_least or 0.0))  # noqa: S311
 
     def succeeded(self, key: Key) -> None:

@@ -46,7 +46,7 @@ class Applied:
 
 @dataclass(slots=True)
 class Inspection:
-    """Failures of reading one model: what was found last, by which Job, and when to try again."""
+    """Reading one model, `source`: what was found last if it failed, by which Job, and when to try again."""
 
     source: str = ""
     job_uid: str = ""
@@ -77,7 +77,6 @@ class Memory:
     applied: dict[tuple[Kind, str], Applied] = field(default_factory=dict)
     asked: dict[str, Asked] = field(default_factory=dict)
     inspection: Inspection = field(default_factory=Inspection)
-    source: str = ""
     kept: tuple[Kept, str] | None = None
     rendered: list[Manifest] = field(default_factory=list)
     failures: int = 0
@@ -110,7 +109,7 @@ class World:
         memory = self.memories.pop(key, None)
         if memory is not None:
             # an object made anew reads its model anew: the files may be others
-            self.models.pop((key[0], memory.source), None)
+            self.models.pop((key[0], memory.inspection.source), None)
         self.waiting_for_room.discard(key)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tonnage.cluster.port import BY_KIND, DEPLOYMENT
-from tonnage.control.children import apply_child, is_ours
+from tonnage.control.children import apply_child, own_child
 from tonnage.control.world import Pass, World
 from tonnage.rendering.deployment import build_deployment, replicas_of
 from tonnage.rendering.names import Manifest
@@ -24,8 +24,7 @@ async def heal_children(p: Pass, world: World) -> None:
     Of a Deployment that another process rendered, only what does not depend on the spec can be mended.
     """
     rendered = p.memory.rendered
-    deployment = world.store.child(p.key, DEPLOYMENT, p.owner.name)
-    if not rendered and deployment is not None and is_ours(deployment, p):
+    if not rendered and own_child(p, world, DEPLOYMENT, p.owner.name) is not None:
         rendered = [build_service(p.owner), build_disruption_budget(p.owner)]
     await _apply_all(rendered, p, world)
 

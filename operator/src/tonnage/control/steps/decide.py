@@ -9,7 +9,7 @@ from tonnage.api.demand import demand_of, placement_of
 from tonnage.api.status import ConditionType
 from tonnage.api.v1alpha1 import Spec
 from tonnage.cluster.port import CONFIG_MAP
-from tonnage.control.children import is_ours
+from tonnage.control.children import own_children
 from tonnage.control.world import Pass, World
 from tonnage.engines import UnknownEngineVersionError, rules_for
 from tonnage.gpus import Placement
@@ -59,9 +59,9 @@ def _inputs(spec: Spec, *, demand: Demand, placement: Placement, source: str, ve
 
 def _kept(p: Pass, world: World, *, inputs: str) -> tuple[Kept | None, str]:
     """The decision made for these inputs before, and its plan's hash; also if its ConfigMap was deleted."""
-    for config_map in world.store.children(p.key, CONFIG_MAP):
+    for config_map in own_children(p, world, CONFIG_MAP):
         plan_hash = hash_in(config_map["metadata"]["name"], owner=p.owner)
-        kept = read_kept(config_map) if plan_hash and is_ours(config_map, p) else None
+        kept = read_kept(config_map) if plan_hash else None
         if kept is not None and kept.inputs == inputs:
             return kept, plan_hash or ""
     if p.memory.kept is not None and p.memory.kept[0].inputs == inputs:

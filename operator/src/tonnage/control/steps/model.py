@@ -8,7 +8,8 @@ from tonnage.api.status import ConditionType
 from tonnage.api.v1alpha1 import Spec
 from tonnage.cluster.inspection import Failure, decode
 from tonnage.cluster.port import CONFIG_MAP, JOB, Object
-from tonnage.control.children import apply_child, delete_child, is_ours
+from tonnage.control.children import apply_child, delete_child, own_child, own_children
+from tonnage.control.queue import growing_pause
 from tonnage.control.world import Inspection, Pass, World
 from tonnage.gpus import NodeSelection, select_nodes
 from tonnage.models import ConfigError, ModelProfile, from_wire
@@ -20,7 +21,6 @@ from tonnage.rendering.plan import read_kept
 
 FIRST_RETRY_SECONDS = 30.0
 MAX_RETRY_SECONDS = 600.0
-MAX_DOUBLINGS = 10
 JOB_NAME = "batch.kubernetes.io/job-name"
 
 
@@ -28,7 +28,7 @@ async def resolve_model(p: Pass, world: World) -> bool:
     """Find the model's profile, starting an inspection Job where nothing is known of it."""
     if p.spec is None:
         return False
-    p.source = p.memory.source = source_of(p.spec)
+    p.source = source_of(p.spec)
     p.model = _known(p, world)
     if p.model is None:
         return await _inspect(p, world, spec=p.spec)
@@ -38,7 +38,7 @@ async def resolve_model(p: Pass, world: World) -> bool:
 
 def _resolved(p: Pass, world: World, model: ModelProfile) -> None:
     p.model = model
-    p.memory.inspection = Inspection()
+    p.memory.inspection = Inspection(source=p.source)
     world.models[p.key[0], p.source] = model
     p.found(ConditionType.MODEL_RESOLVED, True, "Resolved", model.shape.architecture)
 
@@ -48,8 +48,8 @@ def _known(p: Pass, world: World) -> ModelProfile | None:
     known = world.models.get((p.key[0], p.source))
     if known is not None:
         return known
-    for config_map in world.store.children(p.key, CONFIG_MAP):
-        kept = read_kept(config_map) if is_ours(config_map, p) else None
+    for config_map in own_children(p, world, CONFIG_MAP):
+        kept = read_kept(config_map)
         if kept is not None and kept.source == p.source:
             try:
                 return from_wire(dict(kept.model))
@@ -62,8 +62,8 @@ async def _inspect(p: Pass, world: World, *, spec: Spec) -> bool:
     """Look at the Job's pod, or start the Job; a failed one is started again after a pause."""
     if p.memory.inspection.source != p.source:
         p.memory.inspection = Inspection(source=p.source)
-    job = world.store.child(p.key, JOB, inspection_name(p.owner, p.source))
-    if job is None or not is_ours(job, p):
+    job = own_child(p, world, JOB, inspection_name(p.owner, p.source))
+    if job is None:
         return await _start(p, world, spec=spec)
     pod = _pod_of(p, world, job)
     if pod is not None and pod.last_exit is not None:
@@ -126,8 +126,8 @@ async def _finish(p: Pass, world: World, *, job: Object, result: ModelProfile | 
     memory, now = p.memory.inspection, world.clock.monotonic()
     if memory.job_uid != job["metadata"]["uid"]:
         memory.job_uid = job["metadata"]["uid"]
-        memory.retry_at = now + min(
-            FIRST_RETRY_SECONDS * 2.0 ** min(memory.failures, MAX_DOUBLINGS), MAX_RETRY_SECONDS
+        memory.retry_at = now + growing_pause(
+            memory.failures, first_seconds=FIRST_RETRY_SECONDS, most_seconds=MAX_RETRY_SECONDS
         )
         memory.failures += 1
         memory.finding = Finding(ConditionType.MODEL_RESOLVED, False, result.reason, result.message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from tonnage.control.queue import growing_pause
 from tonnage.control.world import Asked, Pass, World
 from tonnage.rendering.findings import MISMATCH, REPORTED, VERIFIED, Worker
 from tonnage.rendering.names import COMPONENT, WORKER
@@ -12,7 +13,6 @@ from tonnage.rendering.observations import Pod, Report
 STARTING_SECONDS = 2.0
 # the worker looks again by itself every 5 s
 MISMATCH_SECONDS = 15.0
-MAX_DOUBLINGS = 10
 SETTLED_SECONDS = 60.0
 
 
@@ -43,7 +43,7 @@ def _noted(report: Report | None, *, pod: Pod, before: Asked | None, now: float)
     if report is not None:
         return Asked(report=report, ready=pod.ready, again_at=now + _period(report, pod))
     misses = before.misses + 1 if before is not None and before.ready == pod.ready else 1
-    pause = min(STARTING_SECONDS * 2.0 ** min(misses - 1, MAX_DOUBLINGS), SETTLED_SECONDS)
+    pause = growing_pause(misses - 1, first_seconds=STARTING_SECONDS, most_seconds=SETTLED_SECONDS)
     last = before.report if before is not None else None
     return Asked(report=last, ready=pod.ready, again_at=now + pause, misses=misses)
 

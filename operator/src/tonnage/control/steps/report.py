@@ -8,7 +8,7 @@ from typing import Any
 
 from tonnage.api.base import GROUP, KIND, VERSION
 from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT, LLM_DEPLOYMENT, ApiError, Object
-from tonnage.control.children import OwnerGoneError, is_ours
+from tonnage.control.children import OwnerGoneError, own_child
 from tonnage.control.world import Pass, World
 from tonnage.planning.plan import Plan
 from tonnage.rendering.events import WARNING, transitions
@@ -25,9 +25,7 @@ KV_USED_SECONDS = 60.0
 async def report_status(p: Pass, world: World) -> bool:
     """Write the status if it differs from the one before, and post Events for what changed in it."""
     before = p.body.get("status", {})
-    deployment = world.store.child(p.key, DEPLOYMENT, p.owner.name)
-    if deployment is not None and not is_ours(deployment, p):
-        deployment = None  # of an object that had this name before
+    deployment = own_child(p, world, DEPLOYMENT, p.owner.name)
     status = compute_status(_snapshot(p, world, deployment), before=before, now=world.clock.now())
     _calm_kv_used(p, world, status, before)
     if status == before:
@@ -67,7 +65,7 @@ def _plan_in_force(p: Pass, world: World, deployment: Object | None) -> tuple[Pl
     if deployment is None:
         return None, ""
     plan_hash = deployment["spec"]["template"]["metadata"]["labels"].get(PLAN, "")
-    config_map = world.store.child(p.key, CONFIG_MAP, plan_name(p.owner, plan_hash))
+    config_map = own_child(p, world, CONFIG_MAP, plan_name(p.owner, plan_hash))
     kept = read_kept(config_map) if config_map is not None else None
     return (kept.plan, plan_hash) if kept is not None else (None, "")
 
