@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from pathlib import Path
 
 from cluster.conftest import PROFILE
-from cluster.objects import deployed, llm, plan_map
+from cluster.objects import deployed, llm, plan_map, uid
 from cluster.operator_process import install_rights, operator_process
 from harness import lifecycle
 from harness.cluster import Cluster
+from harness.models_volume import make_claim
 from harness.simulation import add_node, inspections_end
 from harness.waiting import wait_until
 
@@ -34,8 +36,7 @@ def main() -> None:
             operator_process(cluster, port=18600, identity="bench"),
             inspections_end(cluster, PROFILE, namespace=NAMESPACE),
         ):
-            cluster.apply(_claim(), namespace=NAMESPACE)
-            cluster.apply(_volume(), namespace=NAMESPACE)
+            make_claim(cluster, Path("/models"), namespace=NAMESPACE)
             cluster.apply(llm(), namespace=NAMESPACE)
             deployed(cluster, NAMESPACE)
             _measure(cluster)
@@ -57,10 +58,15 @@ def _measure(cluster: Cluster) -> None:
 
 
 def _away(cluster: Cluster, kind: str, name: str) -> float:
-    old = _uid(cluster, kind, name)
+    old = uid(cluster, kind, name, namespace=NAMESPACE)
     cluster.delete(kind, name, namespace=NAMESPACE, wait=False)
     begun = time.monotonic()
-    wait_until(kind, lambda: _uid(cluster, kind, name) not in ("", old), seconds=60, every_seconds=0.01)
+    wait_until(
+        kind,
+        lambda: uid(cluster, kind, name, namespace=NAMESPACE) not in ("", old),
+        seconds=60,
+        every_seconds=0.01,
+    )
     return time.monotonic() - begun
 
 
@@ -70,44 +76,12 @@ def _control(cluster: Cluster) -> float:
     cluster.delete("configmap", "by-hand", namespace=NAMESPACE, wait=False)
     begun = time.monotonic()
     cluster.kubectl("create", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(body))
-    wait_until("by hand", lambda: _uid(cluster, "configmap", "by-hand"), every_seconds=0.01)
+    wait_until(
+        "by hand", lambda: uid(cluster, "configmap", "by-hand", namespace=NAMESPACE), every_seconds=0.01
+    )
     took = time.monotonic() - begun
     cluster.delete("configmap", "by-hand", namespace=NAMESPACE)
     return took
-
-
-def _uid(cluster: Cluster, kind: str, name: str) -> str:
-    body = cluster.get(kind, name, namespace=NAMESPACE)
-    return str(body["metadata"]["uid"]) if body else ""
-
-
-def _claim() -> dict[str, object]:
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "models"},
-        "spec": {
-            "accessModes": ["ReadOnlyMany"],
-            "storageClassName": "",
-            "volumeName": "bench-models",
-            "resources": {"requests": {"storage": "1Gi"}},
-        },
-    }
-
-
-def _volume() -> dict[str, object]:
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": "bench-models"},
-        "spec": {
-            "capacity": {"storage": "1Gi"},
-            "accessModes": ["ReadOnlyMany"],
-            "storageClassName": "",
-            "hostPath": {"path": "/models"},
-            "claimRef": {"namespace": NAMESPACE, "name": "models"},
-        },
-    }
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from cluster.operator_process import OperatorProcess, install_rights, operator_process
 from harness.cluster import Cluster
-from harness.engine.models import SMOLLM2
+from harness.models_volume import make_claim
 from harness.simulation import add_node, inspections_end
 
 HEALTH_PORT = 18500
@@ -58,30 +59,7 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     with inspections_end(cluster, PROFILE, namespace=name):
-        claim = {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "models"},
-            "spec": {
-                "accessModes": ["ReadOnlyMany"],
-                "storageClassName": "",
-                "volumeName": f"{name}-models",
-                "resources": {"requests": {"storage": "1Gi"}},
-            },
-        }
-        volume = {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": f"{name}-models", "labels": {"harness.tonnage.dev/namespace": name}},
-            "spec": {
-                "capacity": {"storage": "1Gi"},
-                "accessModes": ["ReadOnlyMany"],
-                "storageClassName": "",
-                "hostPath": {"path": f"/models/{SMOLLM2}"},
-                "claimRef": {"namespace": name, "name": "models"},
-            },
-        }
-        cluster.apply(volume, claim, namespace=name)
+        make_claim(cluster, Path("/models"), namespace=name)
         yield name
     # names are unique to tests: nothing waits for the end of a namespace
     cluster.delete("namespace", name, wait=False)

@@ -69,3 +69,16 @@ def deployed(cluster: Cluster, namespace: str, name: str = "chat") -> None:
     """Wait until an object is planned and its Deployment exists."""
     wait_for(cluster, "Planned", "True", namespace=namespace, name=name)
     wait_until("the Deployment", lambda: cluster.get("deployment", name, namespace=namespace))
+
+
+def uid(cluster: Cluster, kind: str, name: str, *, namespace: str) -> str:
+    """Identity of an object; empty if there is none of that name."""
+    body = cluster.get(kind, name, namespace=namespace)
+    return str(body["metadata"]["uid"]) if body else ""
+
+
+def generation(cluster: Cluster, namespace: str, name: str = "chat") -> int:
+    """How often the spec of a Deployment was changed."""
+    body = cluster.get("deployment", name, namespace=namespace)
+    assert body is not None
+    return int(body["metadata"]["generation"])

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cluster.objects import condition, deployed, llm, plan_map, wait_for
+from cluster.objects import condition, deployed, generation, llm, plan_map, uid, wait_for
 from cluster.operator_process import ACCOUNT, OperatorProcess
 from harness.cluster import Cluster
 from harness.simulation import add_node, remove_node
@@ -53,14 +53,11 @@ def test_a_deleted_child_comes_back(
     cluster.apply(llm(), namespace=namespace)
     deployed(cluster, namespace)
     name = plan_map(cluster, namespace=namespace)["metadata"]["name"] if kind == "configmap" else "chat"
-    before = wait_until(kind, lambda: cluster.get(kind, name, namespace=namespace))
+    before = wait_until(kind, lambda: uid(cluster, kind, name, namespace=namespace))
     cluster.delete(kind, name, namespace=namespace)
-
-    def anew() -> bool:
-        body = cluster.get(kind, name, namespace=namespace)
-        return body is not None and body["metadata"]["uid"] != before["metadata"]["uid"]
-
-    wait_until(f"a new {kind}", anew, seconds=50)
+    wait_until(
+        f"a new {kind}", lambda: uid(cluster, kind, name, namespace=namespace) not in ("", before), seconds=50
+    )
 
 
 def test_our_fields_are_reverted_and_others_left_alone(
@@ -115,7 +112,7 @@ def test_labels_of_a_plan_are_mended_and_its_workers_left_alone(
 ) -> None:
     cluster.apply(llm(), namespace=namespace)
     wait_for(cluster, "Available", "True", namespace=namespace)
-    before = cluster.get("deployment", "chat", namespace=namespace) or {}
+    before = generation(cluster, namespace)
     plan = plan_map(cluster, namespace=namespace)["metadata"]
     cluster.patch("configmap", plan["name"], {"metadata": {"ownerReferences": None}}, namespace=namespace)
     cluster.patch("service", "chat", {"metadata": {"ownerReferences": None}}, namespace=namespace)
@@ -143,8 +140,7 @@ def test_labels_of_a_plan_are_mended_and_its_workers_left_alone(
 
         wait_until(f"the label {label}", mended, seconds=50)
     time.sleep(1)
-    after = cluster.get("deployment", "chat", namespace=namespace) or {}
-    assert after["metadata"]["generation"] == before["metadata"]["generation"]
+    assert generation(cluster, namespace) == before
     assert len(cluster.find("configmaps", namespace=namespace, labels=OURS)) == 1
 
 
@@ -168,13 +164,12 @@ def test_a_demand_that_leads_to_the_same_plan_rolls_nothing(
 ) -> None:
     cluster.apply(llm(), namespace=namespace)
     wait_for(cluster, "Available", "True", namespace=namespace)
-    before = cluster.get("deployment", "chat", namespace=namespace) or {}
+    before = generation(cluster, namespace)
     cluster.apply(llm(cache={"prefixCaching": "Enabled"}), namespace=namespace)
     wait_for(cluster, "Planned", "True", namespace=namespace)
     cluster.apply(llm(template={"resources": {"cpu": "1"}}), namespace=namespace)
     wait_for(cluster, "Ready", "True", namespace=namespace)
-    after = cluster.get("deployment", "chat", namespace=namespace) or {}
-    assert after["metadata"]["generation"] == before["metadata"]["generation"]
+    assert generation(cluster, namespace) == before
     assert len(cluster.find("configmaps", namespace=namespace, labels=OURS)) == 1
 
 
@@ -269,7 +264,7 @@ def test_a_refused_change_leaves_what_serves_and_mending_it_goes_on(
 ) -> None:
     cluster.apply(llm(), namespace=namespace)
     wait_for(cluster, "Available", "True", namespace=namespace)
-    before = cluster.get("deployment", "chat", namespace=namespace) or {}
+    before = generation(cluster, namespace)
     for bad, kind, reason in (
         ({"workload": {"contextLength": 1_000_000}}, "Planned", "ContextTooLong"),
         ({"quality": "Economy"}, "Accepted", "NotSupportedYet"),
@@ -282,17 +277,10 @@ def test_a_refused_change_leaves_what_serves_and_mending_it_goes_on(
         wait_for(cluster, kind, "False", namespace=namespace, reason=reason)
         wait_for(cluster, "Ready", "False", namespace=namespace, reason=reason)
         assert condition(cluster, "Available", namespace=namespace)["status"] == "True"
-        after = cluster.get("deployment", "chat", namespace=namespace) or {}
-        assert after["metadata"]["generation"] == before["metadata"]["generation"]
+        assert generation(cluster, namespace) == before
     cluster.apply(llm(workload={"contextLength": 4096, "concurrency": 4}), namespace=namespace)
     wait_for(cluster, "Planned", "True", namespace=namespace)
-    wait_until(
-        "the new plan in the Deployment",
-        lambda: (
-            (cluster.get("deployment", "chat", namespace=namespace) or {})["metadata"]["generation"]
-            > before["metadata"]["generation"]
-        ),
-    )
+    wait_until("the new plan in the Deployment", lambda: generation(cluster, namespace) > before)
 
 
 def test_the_plan_of_an_old_spec_goes_when_nothing_runs_by_it(

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cluster.objects import llm, plan_map, wait_for
+from cluster.objects import llm, plan_map, uid, wait_for
 from e2e.engines import pods
 from harness.cluster import Cluster
 from harness.waiting import wait_until
@@ -25,11 +25,11 @@ def test_children_come_back_and_our_fields_are_reverted(cluster: Cluster, namesp
     wait_for(cluster, "Ready", "True", namespace=namespace, seconds=START_SECONDS)
     plan = plan_map(cluster, namespace=namespace)["metadata"]["name"]
     for kind, name in (("service", "chat"), ("configmap", plan), ("deployment", "chat")):
-        old = _uid(cluster, kind, name, namespace=namespace)
+        old = uid(cluster, kind, name, namespace=namespace)
         cluster.delete(kind, name, namespace=namespace)
 
         def anew(kind: str = kind, name: str = name, old: str = old) -> bool:
-            return _uid(cluster, kind, name, namespace=namespace) not in ("", old)
+            return uid(cluster, kind, name, namespace=namespace) not in ("", old)
 
         wait_until(f"{kind} {name}", anew, seconds=HEAL_SECONDS)
     edit = {"metadata": {"annotations": {"team": "a"}}, "spec": {"replicas": 3, "minReadySeconds": 1}}
@@ -79,8 +79,3 @@ def test_deleting_halfway_leaves_nothing(cluster: Cluster, namespace: str, pause
     wait_until("nothing to be left", lambda: not left(), seconds=300)
     time.sleep(3)
     assert left() == []
-
-
-def _uid(cluster: Cluster, kind: str, name: str, *, namespace: str) -> str:
-    body = cluster.get(kind, name, namespace=namespace)
-    return str(body["metadata"]["uid"]) if body else ""

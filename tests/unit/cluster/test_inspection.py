@@ -31,11 +31,12 @@ def model(tmp_path: Path) -> Path:
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    user = {"user": USER, "group": USER} if os.geteuid() == 0 else {}
+    # Debian's interpreter, since another user may not be let into the one of these tests
+    python, user = (
+        ("/usr/bin/python3", {"user": USER, "group": USER}) if os.geteuid() == 0 else (sys.executable, {})
+    )
     done = subprocess.run(
-        ["/usr/bin/python3", "-P", "-m", "tonnage.cluster.inspection", "--path", str(path)]
-        if os.geteuid() == 0
-        else [sys.executable, "-P", "-m", "tonnage.cluster.inspection", "--path", str(path)],
+        [python, "-P", "-m", "tonnage.cluster.inspection", "--path", str(path)],
         env={"PYTHONPATH": str(REPOSITORY / "operator/src"), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
