@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
+from itertools import groupby
+
+from tonnage.models.parameters import Parameter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +30,16 @@ class SlidingWindow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkedLocal:
+    """As `FullAttention`, but tokens before the current chunk of `chunk_tokens` are forgotten."""
+
+    kv_heads: int
+    head_size: int
+    head_size_v: int
+    chunk_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LatentAttention:
     """Multi-head latent attention: one vector of `latent_size` elements per token, key and value in one.
 
@@ -34,15 +49,96 @@ class LatentAttention:
     latent_size: int
 
 
-CacheSpec = FullAttention | SlidingWindow | LatentAttention
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBytes:
+    """A cache whose bytes do not follow the KV dtype: `bytes_per_state` for every `tokens_per_state` tokens.
+
+    The indexer of DeepSeek sparse attention and the compressed caches of DeepSeek-V4. `window_tokens` 0
+    remembers all tokens; `block_tokens` 0 takes the engine's block size; pages are padded to `alignment`
+    bytes. The cache is whole on every rank.
+    """
+
+    role: str
+    bytes_per_state: int
+    tokens_per_state: int = 1
+    window_tokens: int = 0
+    block_tokens: int = 0
+    alignment: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossAttention:
+    """Keys and values of an encoder's output: a fixed number of tokens per request."""
+
+    kv_heads: int
+    head_size: int
+    head_size_v: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecurrentState:
+    """State of a fixed size per request: Mamba, gated delta nets, short convolutions.
+
+    `kind` is the engine's name of its kernels ("mamba1", "mamba2", "gdn_attention", "short_conv",
+    "linear_attention").
+    """
+
+    kind: str
+    tensors: tuple[Parameter, ...]
+
+
+CacheSpec = (
+    FullAttention
+    | SlidingWindow
+    | ChunkedLocal
+    | LatentAttention
+    | TokenBytes
+    | CrossAttention
+    | RecurrentState
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One layer: the caches it keeps (none where it reads another layer's) and the tensors it holds."""
+
+    caches: tuple[CacheSpec, ...]
+    parameters: tuple[Parameter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRun:
-    """`layers` consecutive layers with the same cache spec."""
+    """`layers` consecutive layers alike."""
 
-    spec: CacheSpec
+    layer: Layer
     layers: int
+
+
+class Trait(StrEnum):
+    """What the engine's choices depend on beside sizes."""
+
+    SINKS = "sinks"
+    SPARSE = "sparse"
+    SOFTCAP = "softcap"
+    BIDIRECTIONAL_IMAGES = "bidirectional-images"
+    MULTIMODAL = "multimodal"
+    ENCODER_ONLY = "encoder-only"
+    FIXED_KV_DTYPE = "fixed-kv-dtype"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """Tensors outside the layers, by where a pipeline keeps them: the first stage, the last, every one.
+
+    `embedding` is the token table; the last stage holds it too where `tied` says that it also makes the
+    logits.
+    """
+
+    first: tuple[Parameter, ...] = ()
+    last: tuple[Parameter, ...] = ()
+    every: tuple[Parameter, ...] = ()
+    embedding: tuple[Parameter, ...] = ()
+    tied: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +164,13 @@ class ModelShape:
 
     `dtype` is the torch name the config declares ("bfloat16", "float16", "float32"), None where it
     declares none; `max_context_tokens` is the model's own limit and `default_context_tokens` what the
-    engine serves when asked for nothing (less for LongRoPE models). `head_elements` are the elements of
-    key and value that one query head would store per token if heads shared nothing: the measure of what
-    the architecture saves. `layers` lists runs of layers that keep a KV cache, in model order.
-    `fixed_kv_dtype` says that the engine stores this architecture's KV cache in the model's dtype
-    whatever it is told. `quantization` is the declared method of the weights ("fp8", "awq", ...) or None.
+    engine serves when asked for nothing (less for LongRoPE models). `head_size` is the one size the engine
+    picks its kernels by; `head_elements` are the elements of key and value that one query head would store
+    per token if heads shared nothing: the measure of what the architecture saves. `layers` lists runs of
+    layers in model order. `kv_dtype` is the KV dtype the checkpoint declares and "auto" follows, or None.
+    `encoder_tokens` is the longest encoder output of one request. `quantization` is the declared method of
+    the weights ("fp8", "awq", ...) or None; `weights_known` says that the tensors are known, which they are
+    not where the checkpoint's format is not.
     """
 
     architecture: str
@@ -82,16 +180,43 @@ class ModelShape:
     vocab_size: int
     hidden_size: int
     num_attention_heads: int
+    head_size: int
     head_elements: int
     layers: tuple[LayerRun, ...]
-    fixed_kv_dtype: bool
+    outside: Outside = Outside()
+    traits: frozenset[Trait] = frozenset()
+    kv_dtype: str | None = None
+    encoder_tokens: int = 0
     quantization: str | None
     tied_embeddings: bool
+    weights_known: bool = True
+
+    @property
+    def fixed_kv_dtype(self) -> bool:
+        """Whether the engine stores the KV cache in the model's dtype whatever it is told."""
+        return Trait.FIXED_KV_DTYPE in self.traits
 
     @property
     def num_layers(self) -> int:
-        """Layers that keep a KV cache."""
-        return sum(run.layers for run in self.layers)
+        """Layers that keep a cache."""
+        return sum(run.layers for run in self.layers if run.layer.caches)
+
+    @property
+    def cache_runs(self) -> Iterator[tuple[CacheSpec, int]]:
+        """(spec, layers) of every cache, in model order."""
+        for run in self.layers:
+            for spec in run.layer.caches:
+                yield spec, run.layers
+
+    @property
+    def latent(self) -> bool:
+        """Whether the model uses latent attention (`ModelConfig.use_mla`)."""
+        return any(isinstance(spec, LatentAttention) for spec, _ in self.cache_runs)
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether some layer keeps a state of fixed size."""
+        return any(isinstance(spec, RecurrentState) for spec, _ in self.cache_runs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,3 +225,8 @@ class ModelProfile:
 
     shape: ModelShape
     weights: Weights
+
+
+def runs_of(layers: Iterable[Layer]) -> tuple[LayerRun, ...]:
+    """Consecutive equal layers as runs."""
+    return tuple(LayerRun(layer=layer, layers=sum(1 for _ in run)) for layer, run in groupby(layers))

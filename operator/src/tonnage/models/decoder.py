@@ -1,0 +1,386 @@
+"""The common decoder: attention and an MLP or experts per layer, described by a `Style`.
+
+What each family has is read in vLLM 0.32.0 `model_executor/models`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tonnage.models.body import (
+    MAX_CONTEXT,
+    MAX_EXPERTS,
+    MAX_HEAD_SIZE,
+    MAX_HEADS,
+    MAX_LAYERS,
+    MAX_VOCABULARY,
+    Body,
+    Source,
+)
+from tonnage.models.errors import ConfigError
+from tonnage.models.parameters import heads, ranks
+from tonnage.models.profile import CacheSpec, FullAttention, Layer, Outside, SlidingWindow, Trait
+from tonnage.models.sheet import Sheet
+
+
+class Windows(StrEnum):
+    """Which layers have a sliding window when `layer_types` does not say."""
+
+    ALL = "all layers, where sliding_window is set"
+    EVERY_NTH_FULL = "all but every n-th layer"
+    FROM_LAYER = "layers from max_window_layers on, where use_sliding_window is set"
+    NONE = "no layer"
+
+
+class QkNorm(StrEnum):
+    """Norms of queries and keys: none, one head wide, or over all heads of a rank or of the model."""
+
+    NONE = "none"
+    HEAD = "one head wide"
+    RANK_HEADS = "all heads of a rank"
+    ALL_HEADS = "all heads, whole on every rank"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bias:
+    """Whether linear layers have a bias: `always`, or as any of the boolean `fields` says."""
+
+    always: bool = False
+    fields: tuple[str, ...] = ()
+
+    def read(self, source: Source) -> bool:
+        """Whether this config has it."""
+        return self.always or any(source.fields.flag(name) for name in self.fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture:
+    """Routed experts instead of an MLP.
+
+    Field names say where the config states them; an expert count of 0 or an absent one means no experts.
+    `first_dense` names the count of leading layers without experts, `every` the stride of layers with them.
+    `router_element` is the element of the router's weight.
+    """
+
+    count: str
+    intermediate: str = "moe_intermediate_size"
+    path: str = "mlp"
+    router: str = "gate"
+    router_element: str = "model"
+    router_bias: bool = False
+    correction_bias: str | None = None
+    shared_intermediate: str | None = None
+    shared_gate: bool = False
+    first_dense: str | None = None
+    every: str | None = None
+    only_dense: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """How a family's decoder is built and how its config.json is read.
+
+    `names` maps our field names to the family's own. `per_layer` says whether the engine's model honours
+    `layer_types` layer by layer; where it does not, a mixture is refused, as the engine itself refuses it
+    or ignores it. `window_switch` names the boolean without which `sliding_window` means nothing. `norms`
+    counts vectors of the hidden size in a layer, biases of LayerNorm included, `final_norms` those after
+    the last layer. `gated` MLPs fuse gate and up projections.
+    """
+
+    names: dict[str, str] = field(default_factory=dict)
+    reads_head_dim: bool = True
+    multi_query: bool = False
+    windows: Windows = Windows.NONE
+    nth_full: int = 0
+    nth_field: str = "sliding_window_pattern"
+    per_layer: bool = True
+    window_switch: str | None = None
+    traits: frozenset[Trait] = frozenset()
+    qkv_bias: Bias = Bias()
+    output_bias: Bias = Bias()
+    mlp_bias: Bias = Bias()
+    head_bias: Bias = Bias()
+    qk_norm: QkNorm = QkNorm.NONE
+    sinks: bool = False
+    norms: int = 2
+    final_norms: int = 1
+    gated: bool = True
+    mixture: Mixture | None = None
+    positions: str | None = None
+    position_offset: int = 0
+    attention_path: str = "self_attn"
+    mlp_path: str = "mlp"
+    layer_path: str = "model.layers"
+    split_qkv: bool = False
+
+
+def read_decoder(source: Source, style: Style) -> Body:
+    """The body of a decoder of this style. Raises `ConfigError`."""
+    shape = attention_shape(source, style)
+    windows = window_tokens(source, style)
+    layers = tuple(
+        _layer(source, style, shape, index=index, window=window) for index, window in enumerate(windows)
+    )
+    vocabulary = source.size("vocab_size", high=MAX_VOCABULARY)
+    return Body(
+        layers=layers,
+        outside=outside(source, style, hidden=shape.hidden, vocabulary=vocabulary),
+        hidden_size=shape.hidden,
+        vocab_size=vocabulary,
+        num_attention_heads=shape.query_heads,
+        head_size=shape.head_size,
+        head_elements=2 * shape.head_size,
+        traits=style.traits | ({Trait.SINKS} if style.sinks else set()),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionShape:
+    """Sizes of grouped-query attention."""
+
+    hidden: int
+    query_heads: int
+    kv_heads: int
+    head_size: int
+
+
+def attention_shape(source: Source, style: Style) -> AttentionShape:
+    """Heads and sizes, checked against each other."""
+    hidden = source.size(style.names.get("hidden_size", "hidden_size"))
+    query_heads = source.size(style.names.get("num_attention_heads", "num_attention_heads"), high=MAX_HEADS)
+    return AttentionShape(
+        hidden=hidden,
+        query_heads=query_heads,
+        kv_heads=_kv_heads(source, style, query_heads),
+        head_size=_head_size(source, style, hidden=hidden, query_heads=query_heads),
+    )
+
+
+def cache_of(shape: AttentionShape, *, window: int | None) -> CacheSpec:
+    """What one layer of this attention stores; `window` None remembers all tokens."""
+    if window is None:
+        return FullAttention(kv_heads=shape.kv_heads, head_size=shape.head_size, head_size_v=shape.head_size)
+    return SlidingWindow(
+        kv_heads=shape.kv_heads,
+        head_size=shape.head_size,
+        head_size_v=shape.head_size,
+        window_tokens=window,
+    )
+
+
+def attention(sheet: Sheet, source: Source, style: Style, shape: AttentionShape) -> None:
+    """Write down the attention of one layer, without its cache."""
+    path = style.attention_path
+    sheet.qkv(
+        f"{path}.qkv_proj",
+        shape.hidden,
+        query_heads=shape.query_heads,
+        kv_heads=shape.kv_heads,
+        head_size=shape.head_size,
+        bias=style.qkv_bias.read(source),
+    )
+    sheet.row_parallel(
+        f"{path}.o_proj",
+        shape.query_heads * shape.head_size,
+        shape.hidden,
+        bias=style.output_bias.read(source),
+    )
+    sheet.attention(f"{path}.attn")
+    qk_norms(sheet, style.qk_norm, shape)
+    if style.sinks:
+        sheet.vector(ranks(shape.query_heads))
+
+
+def qk_norms(sheet: Sheet, kind: QkNorm, shape: AttentionShape) -> None:
+    """Norms of queries and keys."""
+    size = shape.head_size
+    if kind is QkNorm.HEAD:
+        sheet.vector(size, count=2)
+    elif kind is QkNorm.RANK_HEADS:
+        sheet.vector(ranks(shape.query_heads * size), heads(shape.kv_heads, size))
+    elif kind is QkNorm.ALL_HEADS:
+        sheet.vector(shape.query_heads * size, shape.kv_heads * size)
+
+
+def mlp(sheet: Sheet, path: str, *, hidden: int, intermediate: int, gated: bool, bias: bool = False) -> None:
+    """Write down an MLP: gate and up fused and down, or up and down."""
+    if gated:
+        sheet.column_parallel(f"{path}.gate_up_proj", hidden, intermediate, intermediate, bias=bias)
+    else:
+        sheet.column_parallel(f"{path}.up_proj", hidden, intermediate, bias=bias)
+    sheet.row_parallel(f"{path}.down_proj", intermediate, hidden, bias=bias)
+
+
+def mixture(sheet: Sheet, source: Source, style: Mixture, *, hidden: int, gated: bool) -> None:
+    """Write down routed experts, their router and any shared expert."""
+    count = source.size(style.count, high=MAX_EXPERTS)
+    sheet.tensor(count, hidden, element=style.router_element)
+    if style.router_bias:
+        sheet.vector(count)
+    if style.correction_bias is not None:
+        sheet.vector(count, element=style.correction_bias)
+    sheet.experts(
+        f"{style.path}.experts",
+        count=count,
+        hidden=hidden,
+        intermediate=source.size(style.intermediate),
+        gated=gated,
+    )
+    shared = source.optional_size(style.shared_intermediate) if style.shared_intermediate else None
+    if shared:
+        mlp(sheet, f"{style.path}.shared_expert", hidden=hidden, intermediate=shared, gated=gated)
+        if style.shared_gate:
+            sheet.replicated(f"{style.path}.shared_expert_gate", hidden, 1)
+
+
+def outside(source: Source, style: Style, *, hidden: int, vocabulary: int) -> Outside:
+    """Token table, positions, final norm and output head."""
+    table = source.sheet("model.embed_tokens")
+    table.embedding(vocabulary, hidden)
+    first, last = source.sheet(""), source.sheet("")
+    if style.positions is not None:
+        first.tensor(source.size(style.positions, high=MAX_CONTEXT) + style.position_offset, hidden)
+    last.vector(hidden, count=style.final_norms)
+    tied = source.fields.flag("tie_word_embeddings")
+    if not tied:
+        last.head("lm_head", vocabulary, hidden, bias=style.head_bias.read(source))
+    return Outside(first=first.parameters, last=last.parameters, embedding=table.parameters, tied=tied)
+
+
+def window_tokens(source: Source, style: Style) -> list[int | None]:
+    """For each layer the tokens of its window, None for full attention."""
+    layers = source.size(style.names.get("num_hidden_layers", "num_hidden_layers"), high=MAX_LAYERS)
+    window = _window(source, style)
+    if window is None:
+        layer_kinds(source, style.windows, layers=layers)
+        return [None] * layers
+    windowed = _windowed_layers(source, style, layers=layers)
+    return [window if has_window else None for has_window in windowed]
+
+
+def layer_kinds(source: Source, windows: Windows, *, layers: int) -> list[bool] | None:
+    """`layer_types` as "has a window", None where it is absent."""
+    kinds = source.fields.optional_texts("layer_types", max_items=MAX_LAYERS)
+    if kinds is None:
+        return None
+    if len(kinds) != layers:
+        source.fields.fail("layer_types", f"has {len(kinds)} entries for {layers} layers")
+    unknown = sorted(set(kinds) - {"full_attention", "sliding_attention"})
+    if unknown:
+        raise ConfigError(
+            "UnsupportedAttention",
+            f"config.json: layer_types holds {unknown[0]!r}, which is not known of {source.architecture}",
+        )
+    if windows is Windows.NONE and "sliding_attention" in kinds:
+        raise ConfigError(
+            "UnsupportedAttention",
+            f"config.json: layer_types holds sliding_attention, which is not known of {source.architecture}",
+        )
+    return [kind == "sliding_attention" for kind in kinds]
+
+
+def _layer(source: Source, style: Style, shape: AttentionShape, *, index: int, window: int | None) -> Layer:
+    sheet = source.sheet(f"{style.layer_path}.{index}.")
+    attention(sheet, source, style, shape)
+    sheet.cache(cache_of(shape, window=window))
+    if style.mixture is not None and has_experts(source, style.mixture, index):
+        mixture(sheet, source, style.mixture, hidden=shape.hidden, gated=style.gated)
+    else:
+        mlp(
+            sheet,
+            style.mlp_path,
+            hidden=shape.hidden,
+            intermediate=intermediate_size(source, style, shape.hidden),
+            gated=style.gated,
+            bias=style.mlp_bias.read(source),
+        )
+    sheet.vector(shape.hidden, count=style.norms)
+    return sheet.layer()
+
+
+def has_experts(source: Source, style: Mixture, index: int) -> bool:
+    """Whether layer `index` has routed experts."""
+    if not source.optional_size(style.count, high=MAX_EXPERTS):
+        return False
+    if style.first_dense and index < (source.optional_size(style.first_dense, high=MAX_LAYERS) or 0):
+        return False
+    if style.only_dense and index in _listed(source, style.only_dense):
+        return False
+    every = source.optional_size(style.every, low=1, high=MAX_LAYERS) if style.every else None
+    return every is None or (index + 1) % every == 0
+
+
+def intermediate_size(source: Source, style: Style, hidden: int) -> int:
+    """Width of the MLP; families that leave it out use four times the hidden size."""
+    stated = source.optional_size(style.names.get("intermediate_size", "intermediate_size"), low=1)
+    return stated if stated is not None else 4 * hidden
+
+
+def _listed(source: Source, name: str) -> Sequence[object]:
+    value = source.fields.raw(name)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or len(value) > MAX_LAYERS:
+        source.fields.fail(name, f"is not a list of at most {MAX_LAYERS} layers")
+    return value
+
+
+def _head_size(source: Source, style: Style, *, hidden: int, query_heads: int) -> int:
+    # model_arch_config_convertor.py get_head_size: head_dim 0 or null means it is derived.
+    stated = source.optional_size("head_dim", high=MAX_HEAD_SIZE) if style.reads_head_dim else None
+    size = stated or hidden // query_heads
+    if size < 1:
+        source.fields.fail(
+            "hidden_size", f"is {hidden}, less than one element for each of {query_heads} attention heads"
+        )
+    if size > MAX_HEAD_SIZE:
+        source.fields.fail(
+            "hidden_size",
+            f"is {hidden}, more than {MAX_HEAD_SIZE} for each of {query_heads} attention heads",
+        )
+    return size
+
+
+def _kv_heads(source: Source, style: Style, query_heads: int) -> int:
+    if style.multi_query and not source.fields.flag("new_decoder_architecture"):
+        return 1 if source.fields.flag("multi_query") else query_heads
+    name = style.names.get("num_key_value_heads", "num_key_value_heads")
+    kv_heads = source.optional_size(name, low=1, high=MAX_HEADS)
+    if kv_heads is None:
+        return query_heads
+    if query_heads % kv_heads:
+        source.fields.fail(name, f"is {kv_heads}, which does not divide the {query_heads} attention heads")
+    return kv_heads
+
+
+def _window(source: Source, style: Style) -> int | None:
+    """Tokens of the window, None where there is none; 0 means none (vllm/config/model.py)."""
+    if style.windows is Windows.NONE:
+        return None
+    if style.window_switch is not None and not source.fields.flag(style.window_switch):
+        return None
+    return source.optional_size("sliding_window", high=MAX_CONTEXT) or None
+
+
+def _windowed_layers(source: Source, style: Style, *, layers: int) -> list[bool]:
+    kinds = layer_kinds(source, style.windows, layers=layers)
+    windowed = _default_windows(source, style, layers) if kinds is None else kinds
+    if len(set(windowed)) > 1 and not style.per_layer:
+        raise ConfigError(
+            "UnsupportedAttention",
+            f"config.json: {source.architecture} gives a sliding window to {sum(windowed)} of {layers} "
+            "layers; the engine has it for all layers of this architecture or for none",
+        )
+    return windowed
+
+
+def _default_windows(source: Source, style: Style, layers: int) -> list[bool]:
+    if style.windows is Windows.EVERY_NTH_FULL:
+        stated = source.optional_size(style.nth_field, low=1, high=MAX_LAYERS) if style.nth_field else None
+        return [(layer + 1) % (stated or style.nth_full) != 0 for layer in range(layers)]
+    if style.windows is Windows.FROM_LAYER:
+        first = source.size("max_window_layers", low=0, high=MAX_CONTEXT)
+        return [layer >= first for layer in range(layers)]
+    return [True] * layers

@@ -1,0 +1,1 @@
+"""The architectures that are understood, as data: one table for each kin."""

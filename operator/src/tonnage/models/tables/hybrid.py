@@ -1,0 +1,13 @@
+"""Models with recurrent state: Mamba, gated delta nets, and mixtures of them with attention.
+
+What each model makes of its config is read in vLLM 0.32.0 `model_executor/models`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from tonnage.models.family import Family
+
+HYBRID: Final[Mapping[str, Family]] = {}
