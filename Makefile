@@ -21,7 +21,7 @@ help: ## show this list
 
 venv: .venv/.ready ## make .venv with all tools
 
-.PHONY: help venv prerequisites demo demo-down test test-unit test-cluster test-e2e bench-heal lint format crd
+.PHONY: help venv prerequisites demo demo-down test test-unit test-cluster test-e2e bench-heal bench-memory lint format crd
 prerequisites: .venv/.ready
 	@tests/harness/prerequisites.sh cluster
 
@@ -45,6 +45,9 @@ test-e2e: prerequisites ## tests on a real node with the real engine (root)
 
 bench-heal: prerequisites ## how long a child deleted by hand is away, beside the same done by hand
 	@PYTHONPATH=tests $(PYTHON) -m bench.heal
+
+bench-memory: .venv/.ready ## KV tokens and weights of ours and of five public estimators against the engine's own, and the speed
+	@PYTHONPATH=tests $(PYTHON) -m bench.memory
 
 lint: .venv/.ready ## style, types, layers
 	@.venv/bin/ruff check -q .

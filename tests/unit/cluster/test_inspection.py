@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness.paths import REPOSITORY
+from tonnage.models import decode_wire
 from unit.models.samples import smollm2_config
 
 USER = 65532
@@ -48,8 +49,9 @@ def inspect(path: Path) -> dict[str, Any]:
 
 
 def test_a_readable_model_is_described(model: Path) -> None:
-    found = inspect(model)["model"]
-    assert (found["architecture"], found["weights"]) == ("LlamaForCausalLM", {"BF16": 4})
+    found = decode_wire(inspect(model)["model"])
+    assert found.shape.architecture == "LlamaForCausalLM"
+    assert found.weights.bytes_by_dtype == (("BF16", 4),)
 
 
 @pytest.mark.parametrize(

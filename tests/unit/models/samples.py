@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,10 +15,22 @@ T = TypeVar("T")
 DATA = Path(__file__).parents[2] / "data"
 
 
+@cache
+def _published() -> dict[str, dict[str, Any]]:
+    with gzip.open(DATA / "model_configs.jsonl.gz", "rt") as lines:
+        return dict(json.loads(line) for line in lines)
+
+
 def published_configs() -> dict[str, dict[str, Any]]:
     """Trimmed config.json files by name (tests/data/README.md)."""
-    configs: dict[str, dict[str, Any]] = json.loads((DATA / "model_configs.json").read_text())
-    return configs
+    return {
+        name: config for name, config in _published().items() if not name.endswith("_hf_quant_config.json")
+    }
+
+
+def published_quantization(name: str) -> dict[str, Any] | None:
+    """The hf_quant_config.json beside a config.json of `published_configs`, None where there is none."""
+    return _published().get(name.replace("_config.json", "_hf_quant_config.json"))
 
 
 def outcome(read: Callable[[], T]) -> T | ConfigError:
@@ -48,6 +62,7 @@ def llama_config(**changes: Any) -> dict[str, Any]:
         "dtype": "bfloat16",
         "vocab_size": 1000,
         "hidden_size": 512,
+        "intermediate_size": 1024,
         "num_hidden_layers": 4,
         "num_attention_heads": 8,
         "num_key_value_heads": 2,
@@ -55,3 +70,25 @@ def llama_config(**changes: Any) -> dict[str, Any]:
         "tie_word_embeddings": True,
         **changes,
     }
+
+
+def latent_config(**changes: Any) -> dict[str, Any]:
+    """A small model with latent attention and routed experts."""
+    return llama_config(
+        **{
+            "architectures": ["DeepseekV2ForCausalLM"],
+            "model_type": "deepseek_v2",
+            "kv_lora_rank": 512,
+            "q_lora_rank": None,
+            "qk_nope_head_dim": 128,
+            "qk_rope_head_dim": 64,
+            "v_head_dim": 128,
+            "num_key_value_heads": 8,
+            "n_routed_experts": 8,
+            "n_shared_experts": 1,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 256,
+            "first_k_dense_replace": 1,
+            **changes,
+        }
+    )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,15 +13,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tonnage.models import (
+    ELEMENT_BYTES,
     FAMILIES,
     MAX_WIRE_BYTES,
+    MODEL,
+    ChunkedLocal,
     ConfigError,
+    CrossAttention,
+    Dimension,
     FullAttention,
     LatentAttention,
+    Layer,
     LayerRun,
     ModelProfile,
     ModelShape,
+    Outside,
+    Parameter,
+    Part,
+    RecurrentState,
     SlidingWindow,
+    Split,
+    TokenBytes,
+    Trait,
     Weights,
     decode_wire,
     encode_wire,
@@ -28,37 +44,57 @@ from tonnage.models import (
 from unit.models.samples import llama_config, outcome, profile_of, published_configs, smollm2_config
 
 SIZE = st.integers(1, 4096)
-SPECS = (
-    st.builds(FullAttention, kv_heads=SIZE, head_size=SIZE, head_size_v=SIZE)
-    | st.builds(
-        SlidingWindow,
-        kv_heads=SIZE,
-        head_size=SIZE,
-        head_size_v=SIZE,
-        window_tokens=st.integers(1, 2**31 - 1),
-    )
-    | st.builds(LatentAttention, latent_size=SIZE)
+TOKENS = st.integers(1, 2**31 - 1)
+HEADED = {"kv_heads": SIZE, "head_size": SIZE, "head_size_v": SIZE}
+PARTS = st.builds(Part, size=SIZE, split=st.sampled_from(Split), multiple=st.integers(1, 256))
+DIMENSIONS = st.builds(
+    Dimension, parts=st.lists(PARTS, min_size=1, max_size=3).map(tuple), per=st.integers(1, 128)
+)
+TENSORS = st.builds(
+    Parameter,
+    element=st.sampled_from([MODEL, *ELEMENT_BYTES]),
+    dimensions=st.lists(DIMENSIONS, min_size=1, max_size=3).map(tuple),
+    experts=st.integers(0, 512),
+    count=st.integers(1, 4),
+)
+HELD = st.lists(TENSORS, max_size=3).map(tuple)
+SPECS = st.one_of(
+    st.builds(FullAttention, **HEADED),
+    st.builds(CrossAttention, **HEADED),
+    st.builds(SlidingWindow, **HEADED, window_tokens=TOKENS),
+    st.builds(ChunkedLocal, **HEADED, chunk_tokens=TOKENS),
+    st.builds(LatentAttention, latent_size=SIZE),
+    st.builds(TokenBytes, role=st.text("abc-", min_size=1, max_size=20), bytes_per_state=SIZE),
+    st.builds(RecurrentState, kind=st.text("abc_2", min_size=1, max_size=20), tensors=HELD),
+)
+LAYERS = st.builds(
+    Layer, caches=st.lists(SPECS, max_size=3).map(tuple), parameters=HELD, shares_cache=st.booleans()
 )
 SHAPES = st.builds(
     ModelShape,
     architecture=st.text("ABCxyz019_.-", min_size=1, max_size=100),
     dtype=st.sampled_from([None, "bfloat16", "float16", "float32"]),
-    max_context_tokens=st.integers(1, 2**31 - 1),
-    default_context_tokens=st.integers(1, 2**31 - 1),
+    max_context_tokens=TOKENS,
+    default_context_tokens=TOKENS,
     vocab_size=st.integers(1, 2**24),
     hidden_size=st.integers(1, 2**20),
     num_attention_heads=SIZE,
+    head_size=SIZE,
     head_elements=st.integers(1, 2**16),
-    layers=st.lists(SPECS, min_size=1, max_size=8).flatmap(
-        lambda specs: st.lists(
-            st.builds(LayerRun, spec=st.sampled_from(specs), layers=st.integers(1, 8)),
+    layers=st.lists(LAYERS, min_size=1, max_size=3).flatmap(
+        lambda kinds: st.lists(
+            st.builds(LayerRun, layer=st.sampled_from(kinds), layers=st.integers(1, 8)),
             min_size=1,
             max_size=128,
         ).map(tuple)
     ),
-    fixed_kv_dtype=st.booleans(),
+    outside=st.builds(Outside, first=HELD, last=HELD, every=HELD, embedding=HELD),
+    traits=st.frozensets(st.sampled_from(Trait)),
+    kv_dtype=st.sampled_from([None, "fp8", "fp8_e4m3"]),
+    encoder_tokens=st.integers(0, 2**20),
     quantization=st.none() | st.text("abc-", max_size=40),
-    tied_embeddings=st.booleans(),
+    tied_embeddings=st.just(False),
+    weights_known=st.booleans(),
 )
 WEIGHTS = st.builds(
     Weights,
@@ -84,7 +120,7 @@ def test_round_trip_within_the_size(profile: ModelProfile) -> None:
 )
 def test_published_models_take_little_room(name: str) -> None:
     profile = profile_of(published_configs()[name])
-    assert len(encode_wire(profile)) < 1000
+    assert len(encode_wire(profile)) < 2000
     assert decode_wire(encode_wire(profile)) == profile
 
 
@@ -99,30 +135,55 @@ def test_128_alternating_layers_fit() -> None:
 
 def test_a_profile_that_does_not_fit_is_refused_not_cut() -> None:
     shape = profile_of(smollm2_config()).shape
-    specs = [FullAttention(kv_heads=1000 + n, head_size=4096, head_size_v=4096) for n in range(300)]
-    layers = tuple(LayerRun(spec=spec, layers=1) for spec in specs)
-    fields = {name: getattr(shape, name) for name in ModelShape.__dataclass_fields__} | {"layers": layers}
-    profile = ModelProfile(shape=ModelShape(**fields), weights=Weights(bytes_by_dtype=(), parameters=0))
+    specs = [
+        FullAttention(kv_heads=(n * 7919) % 4093 + 1, head_size=(n * 104729) % 4091 + 1, head_size_v=n + 1)
+        for n in range(900)
+    ]
+    layers = tuple(LayerRun(layer=Layer(caches=(spec,)), layers=1) for spec in specs)
+    profile = ModelProfile(
+        shape=replace(shape, layers=layers), weights=Weights(bytes_by_dtype=(), parameters=0)
+    )
     with pytest.raises(ConfigError, match="more than the 3500 allowed"):
         encode_wire(profile)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "AAAA", "####", "a" * 3501])
+def test_what_is_not_a_wire_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        decode_wire(text)
+    assert caught.value.reason == "ProfileInvalid"
+
+
+def test_a_bomb_is_refused() -> None:
+    bomb = base64.b64encode(zlib.compress(b"[" * 2**21, 9)).decode()
+    assert len(bomb) < MAX_WIRE_BYTES
+    with pytest.raises(ConfigError, match="inflates past"):
+        decode_wire(bomb)
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"schema": 2}, "another version"),
+        ({"schema": 1}, "another version"),
         ({"schema": "1"}, "schema"),
         ({"extra": 1}, "extra"),
-        ({"runs": [[1, 30]]}, "no known spec"),
-        ({"runs": [[-1, 30]]}, "no known spec"),
-        ({"runs": [[0, 0]]}, "absurd"),
+        ({"runs": [[1, 30]]}, "no known layer"),
+        ({"runs": [[-1, 30]]}, "whole numbers"),
+        ({"runs": [[0, 0]]}, "no length"),
+        ({"kinds": [[[0]]]}, "specs and tensors"),
+        ({"kinds": [[[9], [], 0]]}, "whole numbers"),
+        ({"tensors": [["model", 0, 1]]}, "4 to 12"),
+        ({"tensors": [["int2", 0, 1, [1, [8, 0, 1, 1]]]]}, "another version"),
+        ({"tensors": [["model", 0, 1, [0, [8, 0, 1, 1]]]]}, "cannot be"),
+        ({"traits": ["ghost"]}, "another version"),
+        ({"outside": {}}, "four places"),
         ({"runs": [[0, 1000], [0, 1000]]}, "more than 1024"),
         ({"runs": []}, "runs"),
         ({"runs": [[0, True]]}, "whole numbers"),
         ({"specs": [["full", 3, 64]]}, "3 numbers"),
         ({"specs": [["ring", 3]]}, "ring"),
         ({"specs": [["latent", 0]]}, "not positive"),
-        ({"specs": [[["full"], 3, 64, 64]]}, "unknown kind"),
+        ({"specs": [[["full"], 3, 64, 64]]}, "kinds with sizes"),
         ({"weights": {"Q9": 1}}, "safetensors"),
         ({"weights": {"BF16": -1}}, "BF16"),
         ({"parameters": None}, "parameters"),

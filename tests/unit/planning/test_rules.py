@@ -10,11 +10,11 @@ from tonnage.gpus import Taint
 from tonnage.planning import Demand, Quality, Rejection
 from tonnage.planning import rules as chain
 from tonnage.planning.rules import CHAIN, Rule, first_rejection
-from unit.models.samples import llama_config, profile_of
+from unit.models.samples import latent_config, llama_config, profile_of
 from unit.planning.samples import ENGINE, node, question
 
 LOSSLESS = Quality.LOSSLESS
-LATENT = llama_config(architectures=["DeepseekV2ForCausalLM"], model_type="deepseek_v2", kv_lora_rank=512)
+LATENT = latent_config()
 SMALL_LATENT = {**LATENT, "kv_lora_rank": 448}
 FALCON = llama_config(architectures=["FalconForCausalLM"])
 HEAD_80 = llama_config(head_dim=80)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from tonnage import __version__
+from tonnage.cli.arguments import add_fit
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -16,6 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tonnage {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_fit(commands).set_defaults(run=_fit)
     crd = commands.add_parser(
         "crd",
         help="print the CustomResourceDefinition",
@@ -24,6 +26,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     crd.set_defaults(run=_crd)
     return parser
+
+
+def _fit(options: argparse.Namespace) -> int:
+    from tonnage.cli.fit import run  # noqa: PLC0415 - the other commands start without it
+
+    return run(options)
 
 
 def _crd(_options: argparse.Namespace) -> int:

@@ -18,18 +18,17 @@ from tonnage.models import (
     ConfigError,
     ModelProfile,
     Weights,
+    decode_wire,
+    encode_wire,
     files_of_index,
-    from_wire,
     header_length,
     parse_config,
     parse_json,
     read_header,
     sum_weights,
-    to_wire,
 )
 
 TERMINATION_LOG = Path("/dev/termination-log")
-MAX_MESSAGE_BYTES = 4096
 MAX_JSON_BYTES = 16 * 2**20
 MAX_FILES = 1024
 _ERROR_BYTES = 1024
@@ -118,12 +117,12 @@ def encode(result: ModelProfile | Failure) -> str:
     if isinstance(result, Failure):
         text = result.message.encode()[:_ERROR_BYTES].decode(errors="ignore")
         return json.dumps({"error": {"reason": result.reason, "message": text}})
-    message = json.dumps({"model": to_wire(result)}, separators=(",", ":"))
-    if len(message.encode()) > MAX_MESSAGE_BYTES:
+    try:
+        return json.dumps({"model": encode_wire(result)}, separators=(",", ":"))
+    except ConfigError:
         return encode(
             Failure(reason="ModelTooIrregular", message="the layers differ too much to be described in 4 KiB")
         )
-    return message
 
 
 def decode(message: str) -> ModelProfile | Failure:
@@ -132,7 +131,7 @@ def decode(message: str) -> ModelProfile | Failure:
         data: Any = json.loads(message)
         if "error" in data:
             return Failure(reason=str(data["error"]["reason"]), message=str(data["error"]["message"]))
-        return from_wire(data["model"])
+        return decode_wire(str(data["model"]))
     except ConfigError as error:
         return Failure(reason=error.reason, message=error.message)
     except (KeyError, TypeError, ValueError):

@@ -50,6 +50,7 @@ CPU_0_32: Final = EngineRules(
     # vllm/engine/arg_utils.py get_batch_defaults: 2048 per rank on CPU; vllm/platforms/cpu.py: no async
     # scheduling, so one batch in flight; MLA disables chunked prefill and prefix caching.
     default_batched_tokens=2048,
+    default_max_num_seqs=128,
     batches_in_flight=1,
     chunks_latent_prefill=False,
     # vllm/v1/core/block_pool.py: BlockPool holds back block 0.

@@ -3,7 +3,6 @@ from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -34,6 +33,7 @@ class EngineRules:
     fp8_head_multiple: int
     quantizations: frozenset[str]
     default_batched_tokens: int
+    default_max_num_seqs: int
     batches_in_flight: int
     chunks_latent_prefill: bool
     null_blocks: int
@@ -58,17 +58,3 @@ class EngineRules:
     def allowed_kv_dtypes(self, *, latent: bool) -> tuple[str, ...]:
         """KV dtypes this engine computes rightly, the default first."""
         return self.latent_kv_dtypes if latent else self.kv_dtypes
-
-
-KV_ELEMENT_BYTES: Mapping[str, int] = {
-    "float32": 4,
-    "bfloat16": 2,
-    "float16": 2,
-    "fp8": 1,
-    "fp8_e4m3": 1,
-    "fp8_e5m2": 1,
-}
-"""Bytes of one stored KV element by KV dtype name (vllm/utils/torch_utils.py 0.32, STR_DTYPE_TO_TORCH_DTYPE).
-
-"auto" is absent: it means the model's own dtype. Packed dtypes are absent: their bytes depend on the backend.
-"""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from tonnage.engines.cpu import CPU_RULES
+from tonnage.engines.gpu import GPU_RULES, GpuRules
 from tonnage.engines.rules import EngineRules
 
-_RULES: Final = {"CPU": CPU_RULES}
 _VERSION: Final = re.compile(
     r"v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?(?:[.+-]?[0-9A-Za-z.+-]{0,40})?", re.ASCII
 )
+Rules = TypeVar("Rules", EngineRules, GpuRules)
 
 
 class UnknownEngineVersionError(ValueError):
@@ -26,24 +28,32 @@ def rules_for(version: str, *, accelerator: str = "CPU") -> EngineRules:
     marked `assumed`. Raises `UnknownEngineVersionError` for an older unknown version, an unreadable one,
     or other hardware.
     """
-    known = _RULES.get(accelerator)
-    if known is None:
-        raise UnknownEngineVersionError(
-            f"no engine rules for accelerator {accelerator!r}; known: {', '.join(sorted(_RULES))}"
-        )
+    if accelerator != "CPU":
+        raise UnknownEngineVersionError(f"no engine rules for accelerator {accelerator!r}; known: CPU")
+    return _pick(CPU_RULES, version, hardware="CPU")
+
+
+def gpu_rules_for(version: str) -> GpuRules:
+    """The rules of an engine version on NVIDIA GPUs; versions and errors as in `rules_for`.
+
+    A version between two known ones takes the older rules: what changed in between is not known.
+    """
+    return _pick(GPU_RULES, version, hardware="NVIDIA GPUs")
+
+
+def _pick(known: Sequence[Rules], version: str, *, hardware: str) -> Rules:
     wanted = _release(version)
     if wanted is None:
         raise UnknownEngineVersionError(f"engine version {version[:60]!r} is not of the form 0.32.0")
-    newest = known[-1]
     for rules in reversed(known):
-        if _minor(rules) == wanted[:2]:
+        if _minor(rules) == wanted:
             return replace(rules, version=version)
-    if wanted[:2] > _minor(newest):
-        return replace(newest, version=version, assumed=True)
-    oldest = known[0]
+        if _minor(rules) < wanted:
+            return replace(rules, version=version, assumed=True)
+    oldest, newest = known[0], known[-1]
     raise UnknownEngineVersionError(
         f"engine version {version} is older than {oldest.rules_version}, the oldest whose memory rules on "
-        f"{accelerator} are known; use engine.version {newest.rules_version}"
+        f"{hardware} are known; use engine.version {newest.rules_version}"
     )
 
 
@@ -52,7 +62,7 @@ def _release(version: str) -> tuple[int, int] | None:
     return None if match is None else (int(match[1]), int(match[2]))
 
 
-def _minor(rules: EngineRules) -> tuple[int, int]:
+def _minor(rules: EngineRules | GpuRules) -> tuple[int, int]:
     release = _release(rules.rules_version)
     assert release is not None  # noqa: S101 - our own table
     return release

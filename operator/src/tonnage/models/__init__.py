@@ -4,7 +4,7 @@ from tonnage.models.config import parse_config
 from tonnage.models.errors import ConfigError
 from tonnage.models.families import FAMILIES
 from tonnage.models.fields import parse_json
-from tonnage.models.parameters import ELEMENT_BYTES, MODEL, Dimension, Parameter, Part, Split
+from tonnage.models.parameters import ELEMENT_BYTES, MODEL, ROUTER, Dimension, Parameter, Part, Split
 from tonnage.models.profile import (
     CacheSpec,
     ChunkedLocal,
@@ -31,6 +31,7 @@ __all__ = [
     "FAMILIES",
     "MAX_WIRE_BYTES",
     "MODEL",
+    "ROUTER",
     "CacheSpec",
     "ChunkedLocal",
     "ConfigError",

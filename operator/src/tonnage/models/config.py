@@ -10,7 +10,7 @@ from typing import Final
 from tonnage.models.body import MAX_CONTEXT, Body, Source
 from tonnage.models.decoder import read_decoder
 from tonnage.models.errors import ConfigError
-from tonnage.models.families import FAMILIES, NOT_PLANNED, PLAIN
+from tonnage.models.families import FAMILIES, NOT_PLANNED, PLAIN, with_text
 from tonnage.models.family import Family, reader_of
 from tonnage.models.fields import Fields
 from tonnage.models.profile import ModelShape, runs_of
@@ -57,8 +57,11 @@ def parse_config(
     """
     architecture = _architecture(config)
     family = _family(architecture, config, assume_full_attention=assume_full_attention)
-    root = Fields(config, where="config.json", defaults=family.defaults)
+    root = Fields(config, where="config.json", defaults={} if family.text else family.defaults)
     fields = _text_fields(root, family)
+    if family.texts:
+        family = with_text(family, fields, architecture)
+        fields = fields.replaced(defaults=family.defaults)
     _refuse_unplanned(fields, family, architecture)
     quantization = read_quantization(root, fields, hf_quant_config)
     source = Source(
@@ -112,10 +115,13 @@ def _family(architecture: str, config: Mapping[str, object], *, assume_full_atte
     if family is not None:
         return family
     if not assume_full_attention:
+        from difflib import get_close_matches  # noqa: PLC0415 - only errors need it
+
+        near = get_close_matches(architecture, FAMILIES, n=3, cutoff=0.5)
         raise ConfigError(
             "UnknownArchitecture",
-            f"config.json: the KV cache of architecture {architecture} is not known; known: "
-            f"{', '.join(sorted(FAMILIES))}. "
+            f"config.json: architecture {architecture} is not one of the {len(FAMILIES)} that are known"
+            f"{'; closest: ' + ', '.join(near) if near else ''}. "
             "If every layer is plain attention, set model.assumeFullAttention: true",
         )
     if "hidden_size" not in config and isinstance(config.get("text_config"), dict):
@@ -129,10 +135,15 @@ def _family(architecture: str, config: Mapping[str, object], *, assume_full_atte
 def _text_fields(root: Fields, family: Family) -> Fields:
     if not family.text:
         return root
-    inner = root.optional_object(family.text)
-    if not inner:
-        root.fail(family.text, "is missing or empty; it describes the text model")
-    return Fields(inner, where=f"config.json {family.text}", defaults=family.defaults)
+    fields = root
+    for name in family.text.split("."):
+        inner = fields.optional_object(name)
+        if not inner and family.flat:
+            return root.replaced(defaults=family.defaults)
+        if not inner:
+            fields.fail(name, "is missing or empty; it describes the text model")
+        fields = Fields(inner, where=f"config.json {family.text}", defaults=family.defaults)
+    return fields
 
 
 def _refuse_unplanned(fields: Fields, family: Family, architecture: str) -> None:
@@ -151,7 +162,10 @@ def _context(fields: Fields, family: Family) -> tuple[int, int]:
     """(the model's limit, what the engine serves when asked for nothing), in tokens."""
     stated = [fields.optional_integer(key, low=1, high=MAX_CONTEXT) for key in _CONTEXT_KEYS]
     lengths = [length for length in stated if length is not None]
-    limit: float = min(lengths, default=_UNSTATED_CONTEXT)
+    if not lengths:
+        # No limit is known: the engine takes any length it is told, and its own default when told none.
+        return MAX_CONTEXT, _UNSTATED_CONTEXT
+    limit: float = min(lengths)
     limit = fields.optional_integer("model_max_length", low=1, high=MAX_CONTEXT) or limit
     ropes = _ropes(fields)
     if family.rope_scales_context:

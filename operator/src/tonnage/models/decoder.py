@@ -30,6 +30,7 @@ class Windows(StrEnum):
 
     ALL = "all layers, where sliding_window is set"
     EVERY_NTH_FULL = "all but every n-th layer"
+    FIRST_OF_NTH_FULL = "all but the first of every n layers"
     FROM_LAYER = "layers from max_window_layers on, where use_sliding_window is set"
     NONE = "no layer"
 
@@ -39,19 +40,24 @@ class QkNorm(StrEnum):
 
     NONE = "none"
     HEAD = "one head wide"
+    HEAD_BIASED = "one head wide, with a bias"
     RANK_HEADS = "all heads of a rank"
     ALL_HEADS = "all heads, whole on every rank"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bias:
-    """Whether linear layers have a bias: `always`, or as any of the boolean `fields` says."""
+    """Whether linear layers have a bias: `always`, or as any of the boolean `fields` says; a config that has
+    the field `decided_by` is asked for nothing else."""
 
     always: bool = False
     fields: tuple[str, ...] = ()
+    decided_by: str | None = None
 
     def read(self, source: Source) -> bool:
         """Whether this config has it."""
+        if self.decided_by is not None and source.fields.raw(self.decided_by) is not None:
+            return source.fields.flag(self.decided_by)
         return self.always or any(source.fields.flag(name) for name in self.fields)
 
 
@@ -61,7 +67,11 @@ class Mixture:
 
     Field names say where the config states them; an expert count of 0 or an absent one means no experts.
     `first_dense` names the count of leading layers without experts, `every` the stride of layers with them.
-    `router_element` is the element of the router's weight.
+    `router_element` is the element of the router's weight. `count_aliases` are other names of the count in
+    configs that newer versions of transformers wrote; families that have them must state it.
+    `correction_switch` names the boolean without which there is no correction bias. Shared experts are one
+    MLP at `shared_path`: `shared_intermediate` names its width, or `shared_count` how many times a routed
+    expert's it is; `shared_gate` weighs it, a `lone_gate` is held without one too.
     """
 
     count: str
@@ -71,8 +81,13 @@ class Mixture:
     router_element: str = "model"
     router_bias: bool = False
     correction_bias: str | None = None
+    correction_switch: str | None = None
+    count_aliases: tuple[str, ...] = ()
     shared_intermediate: str | None = None
+    shared_count: str | None = None
+    shared_path: str = "shared_expert"
     shared_gate: bool = False
+    lone_gate: bool = False
     first_dense: str | None = None
     every: str | None = None
     only_dense: str | None = None
@@ -82,11 +97,17 @@ class Mixture:
 class Style:
     """How a family's decoder is built and how its config.json is read.
 
-    `names` maps our field names to the family's own. `per_layer` says whether the engine's model honours
+    `names` maps our field names to the family's own, an empty name to none at all. `per_layer` says whether the engine's model honours
     `layer_types` layer by layer; where it does not, a mixture is refused, as the engine itself refuses it
     or ignores it. `window_switch` names the boolean without which `sliding_window` means nothing. `norms`
     counts vectors of the hidden size in a layer, biases of LayerNorm included, `final_norms` those after
-    the last layer. `gated` MLPs fuse gate and up projections.
+    the last layer, `first_norms` those after the token table. `gated` MLPs fuse gate and up projections.
+
+    `qk_norm_switch` names the boolean without which there are no norms of queries and keys, `softcap` the
+    field that caps attention scores, `unplanned` fields that must not be true. `tied`
+    families have no output head whatever the config says, `own_head` ones always have one; `every_stage` ones hold on every stage of a
+    pipeline what others hold on the first or the last. `qkv`, `output`, `inward`, `outward` and `head` are
+    the engine's names of the linear layers.
     """
 
     names: dict[str, str] = field(default_factory=dict)
@@ -103,6 +124,7 @@ class Style:
     mlp_bias: Bias = Bias()
     head_bias: Bias = Bias()
     qk_norm: QkNorm = QkNorm.NONE
+    qk_norm_switch: str | None = None
     sinks: bool = False
     norms: int = 2
     final_norms: int = 1
@@ -113,17 +135,31 @@ class Style:
     attention_path: str = "self_attn"
     mlp_path: str = "mlp"
     layer_path: str = "model.layers"
-    split_qkv: bool = False
+    qkv: str = "qkv_proj"
+    output: str = "o_proj"
+    inward: str = ""
+    outward: str = "down_proj"
+    head: str = "lm_head"
+    first_norms: int = 0
+    tied: bool = False
+    own_head: bool = False
+    every_stage: bool = False
+    softcap: str | None = None
+    unplanned: tuple[str, ...] = ()
 
 
-def read_decoder(source: Source, style: Style) -> Body:
-    """The body of a decoder of this style. Raises `ConfigError`."""
+def read_decoder(source: Source, style: Style, *, windows: Sequence[int | None] | None = None) -> Body:
+    """The body of a decoder of this style; `windows` are the layers' windows where the style does not say.
+
+    Raises `ConfigError`.
+    """
+    _refuse(source, style.unplanned)
     shape = attention_shape(source, style)
-    windows = window_tokens(source, style)
+    windows = window_tokens(source, style) if windows is None else windows
     layers = tuple(
         _layer(source, style, shape, index=index, window=window) for index, window in enumerate(windows)
     )
-    vocabulary = source.size("vocab_size", high=MAX_VOCABULARY)
+    vocabulary = source.size(style.names.get("vocab_size", "vocab_size"), high=MAX_VOCABULARY)
     return Body(
         layers=layers,
         outside=outside(source, style, hidden=shape.hidden, vocabulary=vocabulary),
@@ -132,8 +168,25 @@ def read_decoder(source: Source, style: Style) -> Body:
         num_attention_heads=shape.query_heads,
         head_size=shape.head_size,
         head_elements=2 * shape.head_size,
-        traits=style.traits | ({Trait.SINKS} if style.sinks else set()),
+        traits=_traits(source, style),
     )
+
+
+def _refuse(source: Source, unplanned: tuple[str, ...]) -> None:
+    for name in unplanned:
+        if source.fields.raw(name):
+            raise ConfigError(
+                "UnsupportedAttention", f"config.json: {source.architecture} sets {name}; not planned"
+            )
+
+
+def _traits(source: Source, style: Style) -> frozenset[Trait]:
+    found = set(style.traits)
+    if style.sinks:
+        found.add(Trait.SINKS)
+    if style.softcap is not None and source.fields.raw(style.softcap):
+        found.add(Trait.SOFTCAP)
+    return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +227,7 @@ def attention(sheet: Sheet, source: Source, style: Style, shape: AttentionShape)
     """Write down the attention of one layer, without its cache."""
     path = style.attention_path
     sheet.qkv(
-        f"{path}.qkv_proj",
+        f"{path}.{style.qkv}",
         shape.hidden,
         query_heads=shape.query_heads,
         kv_heads=shape.kv_heads,
@@ -182,13 +235,14 @@ def attention(sheet: Sheet, source: Source, style: Style, shape: AttentionShape)
         bias=style.qkv_bias.read(source),
     )
     sheet.row_parallel(
-        f"{path}.o_proj",
+        f"{path}.{style.output}",
         shape.query_heads * shape.head_size,
         shape.hidden,
         bias=style.output_bias.read(source),
     )
     sheet.attention(f"{path}.attn")
-    qk_norms(sheet, style.qk_norm, shape)
+    if _switched(source, style.qk_norm_switch):
+        qk_norms(sheet, style.qk_norm, shape)
     if style.sinks:
         sheet.vector(ranks(shape.query_heads))
 
@@ -198,41 +252,68 @@ def qk_norms(sheet: Sheet, kind: QkNorm, shape: AttentionShape) -> None:
     size = shape.head_size
     if kind is QkNorm.HEAD:
         sheet.vector(size, count=2)
+    elif kind is QkNorm.HEAD_BIASED:
+        sheet.vector(size, count=4)
     elif kind is QkNorm.RANK_HEADS:
         sheet.vector(ranks(shape.query_heads * size), heads(shape.kv_heads, size))
     elif kind is QkNorm.ALL_HEADS:
         sheet.vector(shape.query_heads * size, shape.kv_heads * size)
 
 
-def mlp(sheet: Sheet, path: str, *, hidden: int, intermediate: int, gated: bool, bias: bool = False) -> None:
+def mlp(
+    sheet: Sheet,
+    path: str,
+    *,
+    hidden: int,
+    intermediate: int,
+    gated: bool,
+    bias: bool = False,
+    inward: str = "",
+    outward: str = "down_proj",
+) -> None:
     """Write down an MLP: gate and up fused and down, or up and down."""
-    if gated:
-        sheet.column_parallel(f"{path}.gate_up_proj", hidden, intermediate, intermediate, bias=bias)
-    else:
-        sheet.column_parallel(f"{path}.up_proj", hidden, intermediate, bias=bias)
-    sheet.row_parallel(f"{path}.down_proj", intermediate, hidden, bias=bias)
+    inward = inward or ("gate_up_proj" if gated else "up_proj")
+    rows = (intermediate, intermediate) if gated else (intermediate,)
+    sheet.column_parallel(f"{path}.{inward}", hidden, *rows, bias=bias)
+    sheet.row_parallel(f"{path}.{outward}", intermediate, hidden, bias=bias)
 
 
 def mixture(sheet: Sheet, source: Source, style: Mixture, *, hidden: int, gated: bool) -> None:
     """Write down routed experts, their router and any shared expert."""
-    count = source.size(style.count, high=MAX_EXPERTS)
+    count = expert_count(source, style)
+    if not count:
+        source.fields.fail(style.count, "is missing or 0; it is the number of experts")
     sheet.tensor(count, hidden, element=style.router_element)
     if style.router_bias:
         sheet.vector(count)
-    if style.correction_bias is not None:
+    if style.correction_bias is not None and _switched(source, style.correction_switch):
         sheet.vector(count, element=style.correction_bias)
-    sheet.experts(
-        f"{style.path}.experts",
-        count=count,
-        hidden=hidden,
-        intermediate=source.size(style.intermediate),
-        gated=gated,
-    )
-    shared = source.optional_size(style.shared_intermediate) if style.shared_intermediate else None
+    intermediate = source.size(style.intermediate)
+    sheet.experts(f"{style.path}.experts", count=count, hidden=hidden, intermediate=intermediate, gated=gated)
+    shared = _shared_intermediate(source, style, intermediate)
     if shared:
-        mlp(sheet, f"{style.path}.shared_expert", hidden=hidden, intermediate=shared, gated=gated)
-        if style.shared_gate:
-            sheet.replicated(f"{style.path}.shared_expert_gate", hidden, 1)
+        mlp(sheet, f"{style.path}.{style.shared_path}", hidden=hidden, intermediate=shared, gated=gated)
+    if style.lone_gate or (style.shared_gate and shared):
+        sheet.tensor(1, hidden)
+
+
+def expert_count(source: Source, style: Mixture) -> int | None:
+    """The number of routed experts, None where a family that may have none states none."""
+    names = (style.count, *style.count_aliases)
+    stated = {source.optional_size(name, high=MAX_EXPERTS) for name in names} - {None}
+    if len(stated) > 1 or (style.count_aliases and not stated):
+        source.fields.fail(style.count, f"or {' or '.join(style.count_aliases)} must state one number")
+    return next(iter(stated), None)
+
+
+def _shared_intermediate(source: Source, style: Mixture, intermediate: int) -> int | None:
+    if style.shared_count is not None:
+        return intermediate * (source.optional_size(style.shared_count, high=MAX_EXPERTS) or 0)
+    return source.optional_size(style.shared_intermediate) if style.shared_intermediate else None
+
+
+def _switched(source: Source, switch: str | None) -> bool:
+    return switch is None or source.fields.flag(switch)
 
 
 def outside(source: Source, style: Style, *, hidden: int, vocabulary: int) -> Outside:
@@ -242,10 +323,15 @@ def outside(source: Source, style: Style, *, hidden: int, vocabulary: int) -> Ou
     first, last = source.sheet(""), source.sheet("")
     if style.positions is not None:
         first.tensor(source.size(style.positions, high=MAX_CONTEXT) + style.position_offset, hidden)
-    last.vector(hidden, count=style.final_norms)
-    tied = source.fields.flag("tie_word_embeddings")
+    if style.first_norms:
+        first.vector(hidden, count=style.first_norms)
+    if style.final_norms:
+        last.vector(hidden, count=style.final_norms)
+    tied = style.tied or (not style.own_head and source.fields.flag("tie_word_embeddings"))
     if not tied:
-        last.head("lm_head", vocabulary, hidden, bias=style.head_bias.read(source))
+        last.head(style.head, vocabulary, hidden, bias=style.head_bias.read(source))
+    if style.every_stage:
+        return Outside(every=(*table.parameters, *first.parameters, *last.parameters), tied=tied)
     return Outside(first=first.parameters, last=last.parameters, embedding=table.parameters, tied=tied)
 
 
@@ -295,14 +381,17 @@ def _layer(source: Source, style: Style, shape: AttentionShape, *, index: int, w
             intermediate=intermediate_size(source, style, shape.hidden),
             gated=style.gated,
             bias=style.mlp_bias.read(source),
+            inward=style.inward,
+            outward=style.outward,
         )
-    sheet.vector(shape.hidden, count=style.norms)
+    if style.norms:
+        sheet.vector(shape.hidden, count=style.norms)
     return sheet.layer()
 
 
 def has_experts(source: Source, style: Mixture, index: int) -> bool:
     """Whether layer `index` has routed experts."""
-    if not source.optional_size(style.count, high=MAX_EXPERTS):
+    if not expert_count(source, style):
         return False
     if style.first_dense and index < (source.optional_size(style.first_dense, high=MAX_LAYERS) or 0):
         return False
@@ -314,7 +403,8 @@ def has_experts(source: Source, style: Mixture, index: int) -> bool:
 
 def intermediate_size(source: Source, style: Style, hidden: int) -> int:
     """Width of the MLP; families that leave it out use four times the hidden size."""
-    stated = source.optional_size(style.names.get("intermediate_size", "intermediate_size"), low=1)
+    name = style.names.get("intermediate_size", "intermediate_size")
+    stated = source.optional_size(name, low=1) if name else None
     return stated if stated is not None else 4 * hidden
 
 
@@ -347,7 +437,7 @@ def _kv_heads(source: Source, style: Style, query_heads: int) -> int:
     if style.multi_query and not source.fields.flag("new_decoder_architecture"):
         return 1 if source.fields.flag("multi_query") else query_heads
     name = style.names.get("num_key_value_heads", "num_key_value_heads")
-    kv_heads = source.optional_size(name, low=1, high=MAX_HEADS)
+    kv_heads = source.optional_size(name, low=1, high=MAX_HEADS) if name else None
     if kv_heads is None:
         return query_heads
     if query_heads % kv_heads:
@@ -380,6 +470,8 @@ def _default_windows(source: Source, style: Style, layers: int) -> list[bool]:
     if style.windows is Windows.EVERY_NTH_FULL:
         stated = source.optional_size(style.nth_field, low=1, high=MAX_LAYERS) if style.nth_field else None
         return [(layer + 1) % (stated or style.nth_full) != 0 for layer in range(layers)]
+    if style.windows is Windows.FIRST_OF_NTH_FULL:
+        return [layer % style.nth_full != 0 for layer in range(layers)]
     if style.windows is Windows.FROM_LAYER:
         first = source.size("max_window_layers", low=0, high=MAX_CONTEXT)
         return [layer >= first for layer in range(layers)]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
-from tonnage.models.family import Family
+from tonnage.models.errors import ConfigError
+from tonnage.models.family import ABSENT, ANY, Family
+from tonnage.models.fields import Fields
 from tonnage.models.tables.dense import DENSE
 from tonnage.models.tables.hybrid import HYBRID
 from tonnage.models.tables.mixture import MIXTURE
@@ -29,3 +32,27 @@ NOT_PLANNED: Final[Mapping[str, str]] = {
     "target_layer_count": "draft models are not served on their own",
 }
 """Keys whose presence with a true value means a cache this version does not plan; refused by name."""
+
+
+def text_family(wrapper: Family, text: Fields, architecture: str) -> Family:
+    """The family that reads the text model of a wrapper. Raises `ConfigError` where none does."""
+    model_type = text.optional_text("model_type")
+    name = wrapper.texts.get(model_type or ABSENT, wrapper.texts.get(ANY))
+    if name is None:
+        known = ", ".join(sorted(set(wrapper.texts) - {ABSENT}))
+        raise ConfigError(
+            "UnsupportedAttention",
+            f"config.json: {architecture} wraps a text model of model_type {model_type!r}; known: {known}",
+        )
+    return FAMILIES[name]
+
+
+def with_text(wrapper: Family, text: Fields, architecture: str) -> Family:
+    """A wrapper with what the family of its text model says of the text part; its own defaults win."""
+    inner = text_family(wrapper, text, architecture)
+    return replace(
+        wrapper,
+        defaults={**inner.defaults, **wrapper.defaults},
+        plans=wrapper.plans | inner.plans,
+        rope_scales_context=inner.rope_scales_context,
+    )

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from typing import Final
 
 from tonnage.models.body import Reader
 from tonnage.models.decoder import Style
+
+
+ANY: Final = "*"
+ABSENT: Final = ""
+"""Keys of `Family.texts` beside model types."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +25,10 @@ class Family:
     `reader` is "module:function" in `tonnage.models.architectures`; without one the common decoder is
     built in `style`. `text` names the object that describes the text model of a wrapper, `prefix` the path
     of its modules in the engine. `plans` lists keys of `NOT_PLANNED` that the reader does plan.
+
+    `texts` says which architecture's family reads the text model of a wrapper, by the model_type of the
+    text part: `ANY` for all others, `ABSENT` where it states none. That family's defaults and plans are the
+    wrapper's too. `flat` wrappers may state the text model beside the rest instead of in an object.
     """
 
     defaults: Mapping[str, object] = field(default_factory=dict)
@@ -28,6 +38,8 @@ class Family:
     prefix: str = ""
     rope_scales_context: bool = True
     plans: frozenset[str] = frozenset()
+    texts: Mapping[str, str] = field(default_factory=dict)
+    flat: bool = False
 
 
 def reader_of(family: Family) -> Reader:

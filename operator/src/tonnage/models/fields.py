@@ -49,6 +49,20 @@ class Fields:
         self._where = where
         self._reason = reason
 
+    def replaced(
+        self,
+        values: Mapping[str, object] | None = None,
+        *,
+        defaults: Mapping[str, object] | None = None,
+    ) -> Fields:
+        """The same object with `values` in place of its own, and with other `defaults` where they are given."""
+        return Fields(
+            {**self._values, **(values or {})},
+            where=self._where,
+            defaults=self._defaults if defaults is None else defaults,
+            reason=self._reason,
+        )
+
     def raw(self, name: str) -> object:
         """The value as it stands, the default where the key is absent, else None."""
         return self._values.get(name, self._defaults.get(name))
@@ -57,7 +71,7 @@ class Fields:
         """A required integer within [low, high]; true and 8.0 are not integers."""
         value = self.optional_integer(name, low=low, high=high)
         if value is None:
-            self.fail(name, "is missing; it is needed to size the KV cache")
+            self.fail(name, "is missing; it is needed to size the model")
         return value
 
     def optional_integer(self, name: str, *, low: int, high: int) -> int | None:

@@ -80,11 +80,12 @@ class RecurrentState:
     """State of a fixed size per request: Mamba, gated delta nets, short convolutions.
 
     `kind` is the engine's name of its kernels ("mamba1", "mamba2", "gdn_attention", "short_conv",
-    "linear_attention").
+    "linear_attention"); `chunk_tokens` is the chunk in which its kernels scan, 0 where that does not matter.
     """
 
     kind: str
     tensors: tuple[Parameter, ...]
+    chunk_tokens: int = 0
 
 
 CacheSpec = (
@@ -104,6 +105,7 @@ class Layer:
 
     caches: tuple[CacheSpec, ...]
     parameters: tuple[Parameter, ...] = ()
+    shares_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,9 @@ class Trait(StrEnum):
     MULTIMODAL = "multimodal"
     ENCODER_ONLY = "encoder-only"
     FIXED_KV_DTYPE = "fixed-kv-dtype"
+    ONE_STAGE = "one-stage"
+    BLOCK_OUTERMOST = "block-outermost"
+    UNEVEN_HEADS = "uneven-heads"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +205,11 @@ class ModelShape:
     def num_layers(self) -> int:
         """Layers that keep a cache."""
         return sum(run.layers for run in self.layers if run.layer.caches)
+
+    @property
+    def mixing_layers(self) -> int:
+        """Layers that mix tokens: those with a cache, and those that read another layer's."""
+        return sum(run.layers for run in self.layers if run.layer.caches or run.layer.shares_cache)
 
     @property
     def cache_runs(self) -> Iterator[tuple[CacheSpec, int]]:

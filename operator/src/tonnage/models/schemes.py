@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from tonnage.models.parameters import MODEL, Dimension, Parameter, Part, ranks, whole
+from tonnage.models.parameters import MODEL, Dimension, Parameter, Part, heads, ranks, whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,8 @@ class Matrix:
 class Experts:
     """The routed experts of one layer: `count` MLPs from `hidden` to `intermediate` and back.
 
-    `gated` experts hold two matrices on the way in, fused. `name` as in `Matrix`.
+    `gated` experts hold two matrices on the way in, fused. `name` as in `Matrix`. Where `pieces` is stated,
+    a rank holds at least one of so many equal pieces of the intermediate size.
     """
 
     name: str
@@ -36,6 +37,14 @@ class Experts:
     intermediate: int
     gated: bool = True
     bias: bool = False
+    pieces: int = 0
+
+    @property
+    def width(self) -> Part:
+        """The intermediate size as ranks share it."""
+        if self.pieces:
+            return heads(self.pieces, self.intermediate // self.pieces)
+        return ranks(self.intermediate)
 
 
 class Scheme(Protocol):
@@ -73,7 +82,7 @@ class Unquantized:
             Parameter(MODEL, (inward, Dimension((whole(experts.hidden),))), experts.count),
             Parameter(
                 MODEL,
-                (Dimension((whole(experts.hidden),)), Dimension((ranks(experts.intermediate),))),
+                (Dimension((whole(experts.hidden),)), Dimension((experts.width,))),
                 experts.count,
             ),
         )
@@ -101,4 +110,4 @@ def bias_of(matrix: Matrix) -> tuple[Parameter, ...]:
 
 def experts_inward(experts: Experts) -> Dimension:
     """The outputs of the experts' first matrix: one or two times the intermediate size, divided by ranks."""
-    return Dimension((ranks(experts.intermediate),) * (2 if experts.gated else 1))
+    return Dimension((experts.width,) * (2 if experts.gated else 1))

@@ -31,9 +31,9 @@ class Sheet:
         """All tensors written down so far."""
         return tuple(self._parameters)
 
-    def layer(self) -> Layer:
-        """The sheet as a layer."""
-        return Layer(caches=tuple(self._caches), parameters=self.parameters)
+    def layer(self, *, shares_cache: bool = False) -> Layer:
+        """The sheet as a layer; `shares_cache` says that it reads another layer's cache."""
+        return Layer(caches=tuple(self._caches), parameters=self.parameters, shares_cache=shares_cache)
 
     def cache(self, *specs: CacheSpec) -> None:
         """Caches that requests fill here."""
@@ -77,9 +77,17 @@ class Sheet:
         self._parameters.extend(self._scheme.attention(self._prefix + name))
 
     def experts(
-        self, name: str, *, count: int, hidden: int, intermediate: int, gated: bool = True, bias: bool = False
+        self,
+        name: str,
+        *,
+        count: int,
+        hidden: int,
+        intermediate: int,
+        gated: bool = True,
+        bias: bool = False,
+        pieces: int = 0,
     ) -> None:
-        """Routed experts (`FusedMoE`)."""
+        """Routed experts (`FusedMoE`); `pieces` as in `Experts`."""
         experts = Experts(
             name=self._prefix + name,
             count=count,
@@ -87,6 +95,7 @@ class Sheet:
             intermediate=intermediate,
             gated=gated,
             bias=bias,
+            pieces=pieces,
         )
         self._parameters.extend(self._scheme.experts(experts))
 

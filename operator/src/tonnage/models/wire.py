@@ -17,7 +17,7 @@ from typing import Final
 from tonnage.models.body import MAX_CONTEXT, MAX_LAYERS
 from tonnage.models.errors import ConfigError
 from tonnage.models.fields import Fields, parse_json
-from tonnage.models.parameters import ELEMENT_BYTES, MODEL, Dimension, Parameter, Part, Split
+from tonnage.models.parameters import ELEMENT_BYTES, MODEL, ROUTER, Dimension, Parameter, Part, Split
 from tonnage.models.profile import (
     CacheSpec,
     ChunkedLocal,
@@ -111,6 +111,7 @@ def to_wire(profile: ModelProfile) -> dict[str, object]:
         [
             [_number(specs, spec) for spec in layer.caches],
             [_number(tensors, tensor) for tensor in layer.parameters],
+            int(layer.shares_cache),
         ]
         for layer in (run.layer for run in shape.layers)
     ]
@@ -189,7 +190,7 @@ def _spec_row(spec: object, tensors: dict[Hashable, int]) -> list[object]:
         numbers = [spec.bytes_per_state, spec.tokens_per_state, spec.window_tokens]
         return ["bytes", spec.role, *numbers, spec.block_tokens, spec.alignment]
     if isinstance(spec, RecurrentState):
-        return ["state", spec.kind, *(tensors[tensor] for tensor in spec.tensors)]
+        return ["state", spec.kind, spec.chunk_tokens, *(tensors[tensor] for tensor in spec.tensors)]
     raise TypeError(f"no row for {type(spec).__name__}")
 
 
@@ -231,11 +232,12 @@ def _runs(fields: Fields, tensors: list[Parameter]) -> tuple[LayerRun, ...]:
     kinds = []
     for row in _list(fields, "kinds", fields.raw("kinds")):
         held = _list(fields, "kinds", row)
-        if len(held) != 2:
+        if len(held) != 3 or held[2] not in {0, 1}:
             fields.fail("kinds", "holds something else than specs and tensors")
         caches = tuple(specs[number] for number in _numbers(fields, "kinds", held[0], below=len(specs)))
         inner = _numbers(fields, "kinds", held[1], below=len(tensors))
-        kinds.append(Layer(caches=caches, parameters=tuple(tensors[number] for number in inner)))
+        parameters = tuple(tensors[number] for number in inner)
+        kinds.append(Layer(caches=caches, parameters=parameters, shares_cache=held[2] == 1))
     runs = []
     for row in _list(fields, "runs", fields.raw("runs")):
         kind, layers = _exactly(fields, "runs", _numbers(fields, "runs", row, below=MAX_LAYERS + 1), count=2)
@@ -262,7 +264,7 @@ def _tensor(row: object, fields: Fields) -> Parameter:
     if not isinstance(row, list) or not 4 <= len(row) <= 12:
         fields.fail("tensors", "holds something else than rows of 4 to 12 items")
     element = row[0]
-    if element != MODEL and element not in ELEMENT_BYTES:
+    if element not in {MODEL, ROUTER, *ELEMENT_BYTES}:
         fields.fail("tensors", "holds an element of another version")
     experts, count = _exactly(fields, "tensors", _numbers(fields, "tensors", row[1:3]), count=2)
     dimensions = tuple(_dimension(item, fields) for item in row[3:])
@@ -285,10 +287,17 @@ def _dimension(row: object, fields: Fields) -> Dimension:
 
 def _spec(row: object, fields: Fields, tensors: list[Parameter]) -> CacheSpec:
     items = _list(fields, "specs", row)
-    kind, rest = (items[0], items[1:]) if items else (None, [])
+    if not items or not isinstance(items[0], str):
+        fields.fail("specs", "holds something else than kinds with sizes")
+    kind, rest = items[0], items[1:]
     if kind == "state" and rest and isinstance(rest[0], str):
-        numbers = _numbers(fields, "specs", rest[1:], below=len(tensors))
-        return RecurrentState(kind=rest[0][:40], tensors=tuple(tensors[number] for number in numbers))
+        chunk = _numbers(fields, "specs", rest[1:2], below=MAX_CONTEXT)
+        numbers = _numbers(fields, "specs", rest[2:], below=len(tensors))
+        return RecurrentState(
+            kind=rest[0][:40],
+            tensors=tuple(tensors[number] for number in numbers),
+            chunk_tokens=chunk[0] if chunk else 0,
+        )
     if kind == "bytes" and rest and isinstance(rest[0], str):
         numbers = _exactly(fields, "specs", _numbers(fields, "specs", rest[1:], below=MAX_CONTEXT), count=5)
         return TokenBytes(
@@ -313,7 +322,7 @@ def _spec(row: object, fields: Fields, tensors: list[Parameter]) -> CacheSpec:
         if kind == "chunked":
             return ChunkedLocal(kv_heads=kv_heads, head_size=size, head_size_v=size_v, chunk_tokens=tokens)
         return SlidingWindow(kv_heads=kv_heads, head_size=size, head_size_v=size_v, window_tokens=tokens)
-    fields.fail("specs", f"holds the unknown kind {str(kind)[:40]!r}")
+    fields.fail("specs", f"holds the unknown kind {kind[:40]!r}")
 
 
 def _weights(fields: Fields) -> Weights:

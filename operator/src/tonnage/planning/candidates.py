@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tonnage.engines import KV_ELEMENT_BYTES
-from tonnage.models import CacheSpec, LatentAttention
+from tonnage.models import CacheSpec, ChunkedLocal, CrossAttention, FullAttention, SlidingWindow
 from tonnage.planning.demand import Question
-from tonnage.planning.memory import KvLayout, KvSettings, blocks_for, blocks_per_request, kv_layout
+from tonnage.planning.fit import lay_out
+from tonnage.planning.memory import KvLayout, blocks_for, blocks_per_request
 from tonnage.planning.plan import MemoryBytes, Quality
+from tonnage.planning.settle import Device, EngineOptions
 
 MARGIN_BLOCKS = 1
 """Blocks beyond the need: an engine with exactly one request's worth starts but can wait for itself for ever
@@ -65,14 +67,16 @@ def fp8_possible(question: Question) -> bool:
         return False
     return all(
         size % question.engine.fp8_head_multiple == 0
-        for run in question.model.shape.layers
-        for size in head_sizes(run.spec)
+        for spec, _ in question.model.shape.cache_runs
+        for size in head_sizes(spec)
     )
 
 
 def head_sizes(spec: CacheSpec) -> tuple[int, ...]:
     """The head sizes an attention kernel must be made for; none for latent attention."""
-    return () if isinstance(spec, LatentAttention) else (spec.head_size, spec.head_size_v)
+    if isinstance(spec, FullAttention | SlidingWindow | ChunkedLocal | CrossAttention):
+        return (spec.head_size, spec.head_size_v)
+    return ()
 
 
 def size(rung: Rung, *, question: Question) -> Candidate:
@@ -83,23 +87,28 @@ def size(rung: Rung, *, question: Question) -> Candidate:
     a node that joins changes nothing.
     """
     engine, demand = question.engine, question.demand
-    block_tokens = engine.block_tokens(latent=question.latent)
     batched_tokens = engine.batched_tokens(
         latent=question.latent, max_num_seqs=demand.concurrency, context_tokens=question.context_tokens
     )
-    settings = KvSettings(
-        block_tokens=block_tokens,
-        element_bytes=question.element_bytes(rung.kv_dtype),
-        in_flight_tokens=batched_tokens * engine.batches_in_flight,
-        kernel_block_tokens=engine.kernel_block_tokens,
+    laid = lay_out(
+        question.model.shape,
+        device=Device(compute_capability=None),
+        options=EngineOptions(
+            dtype=question.dtype,
+            kv_dtype=rung.kv_dtype,
+            context_tokens=question.context_tokens,
+            max_num_seqs=demand.concurrency,
+            max_num_batched_tokens=batched_tokens,
+        ),
+        engine_version=engine.version,
     )
-    layout = kv_layout(question.model.shape.layers, settings=settings)
+    layout = laid.layout
     blocks = needed_blocks(layout, question=question)
     memory = _memory(question, batched_tokens=batched_tokens, kv_bytes=blocks * layout.bytes_per_block)
     return Candidate(
         rung=rung,
         layout=layout,
-        block_tokens=block_tokens,
+        block_tokens=laid.paging.block_tokens,
         batched_tokens=batched_tokens,
         blocks=blocks,
         memory=memory,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tonnage.engines import KV_ELEMENT_BYTES, EngineRules
 from tonnage.gpus import NodeSelection
-from tonnage.models import LatentAttention, ModelProfile
+from tonnage.models import ModelProfile
 from tonnage.planning.plan import Demand
 
 _TYPICAL_SHARE = 4
@@ -25,7 +25,7 @@ class Question:
     @property
     def latent(self) -> bool:
         """Whether the model uses multi-head latent attention."""
-        return any(isinstance(run.spec, LatentAttention) for run in self.model.shape.layers)
+        return self.model.shape.latent
 
     @property
     def context_tokens(self) -> int:

@@ -1,5 +1,5 @@
-"""KV-cache arithmetic, exactly as the engine does it: layers -> groups -> blocks -> tokens and requests,
-and back.
+"""KV-cache arithmetic, exactly as the engine does it: paged layers -> groups -> blocks -> tokens and
+requests, and back.
 
 Source: vllm/v1/core/kv_cache_utils.py and vllm/v1/kv_cache_interface.py of vLLM 0.32.0. All functions are
 pure; bytes, blocks and tokens are integers of one rank.
@@ -7,94 +7,145 @@ pure; bytes, blocks and tokens are integers of one rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-from tonnage.models import CacheSpec, FullAttention, LatentAttention, LayerRun, SlidingWindow
+from enum import StrEnum
 
 
 class LayoutError(ValueError):
     """The engine could not lay out these layers either, or its answer is not known here."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KvSettings:
-    """What the engine is told: tokens per block, bytes of one stored element, and its scheduling.
+class Kind(StrEnum):
+    """The engine's kinds of KV-cache specs, by what a request holds of them."""
 
-    `in_flight_tokens` is `max_num_batched_tokens` times the batches in flight (vllm/config/vllm.py
-    `max_in_flight_tokens`); `kernel_block_tokens` is the unit the attention backend's block sizes are
-    multiples of. `hybrid_manager` False allocates sliding-window layers as full attention when both kinds
-    are present.
-    """
+    FULL = "full"
+    LATENT = "latent"
+    WINDOW = "window"
+    LATENT_WINDOW = "latent-window"
+    CHUNKED = "chunked"
+    CROSS = "cross"
+    STATE = "state"
 
-    block_tokens: int
-    element_bytes: int
-    in_flight_tokens: int
-    kernel_block_tokens: int = 1
-    tensor_parallel: int = 1
-    hybrid_manager: bool = True
+
+_REMEMBER_ALL = frozenset({Kind.FULL, Kind.LATENT})
+_WINDOWS = frozenset({Kind.WINDOW, Kind.LATENT_WINDOW})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PagedLayer:
-    """How one layer is paged: its spec, the tokens of its block and the bytes of its page."""
+    """How one cache of one layer is paged.
 
-    spec: CacheSpec
+    `page_bytes` are those of a block, padding included; `shape` is what else two caches must have in common
+    to share a block table (heads, sizes, dtype). `remembered_tokens` is the window or chunk, the tokens of an
+    encoder's output, or the tokens between states that are all kept; `state_blocks` the blocks that a
+    request's state takes.
+    """
+
+    kind: Kind
     block_tokens: int
     page_bytes: int
+    shape: tuple[int | str, ...] = ()
+    remembered_tokens: int = 0
+    state_blocks: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCaches:
+    """The caches of consecutive equal layers of one pipeline stage, in the engine's order."""
+
+    caches: tuple[PagedLayer, ...]
+    layers: int
+    stage: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What decides how many blocks a request may hold: tokens in flight and ranks that share positions."""
+
+    in_flight_tokens: int
+    context_parallel: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvGroup:
-    """Layers that share one block table; a request takes its blocks once per group."""
+    """Caches that share one block table; a request takes its blocks once per group.
 
-    paged: tuple[PagedLayer, ...]
+    `members` are the distinct caches; `layers` counts them all. `stage_bytes` are the bytes of one block on
+    each pipeline stage.
+    """
 
-    @property
-    def bytes_per_block(self) -> int:
-        """Bytes of one block: one page of each layer."""
-        return sum(layer.page_bytes for layer in self.paged)
+    members: tuple[PagedLayer, ...]
+    layers: int
+    stage_bytes: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvLayout:
-    """The groups of a model under given settings, and the bytes of one block of the shared pool."""
+    """The groups of a model under given settings, and the bytes of one block of each stage's pool."""
 
     groups: tuple[KvGroup, ...]
-    bytes_per_block: int
-    in_flight_tokens: int
+    stage_bytes: tuple[int, ...]
+    request: Request
+
+    @property
+    def bytes_per_block(self) -> int:
+        """Bytes of one block on the first stage."""
+        return self.stage_bytes[0]
 
 
-def kv_layout(runs: Iterable[LayerRun], *, settings: KvSettings) -> KvLayout:
-    """The engine's KV groups for `runs` of layers.
+def kv_layout(
+    runs: Sequence[LayerCaches],
+    *,
+    request: Request,
+    stages: int = 1,
+    hybrid_manager: bool = True,
+    block_outermost: bool = False,
+) -> KvLayout:
+    """The engine's KV groups for `runs` of layers (`get_kv_cache_groups`).
 
-    Order of attempts as in `get_kv_cache_groups`: one group if all layers store the same; one group with
-    summed pages if all are of one type; else equal page sizes and groups of equal length. Raises
-    `LayoutError`.
+    Order of attempts: one group if all layers store the same; one group with summed pages if all are of one
+    type; packed groups where blocks are outermost; else equal page sizes and groups of equal length.
+    `hybrid_manager` False allocates windows as full attention when both are present. Raises `LayoutError`.
     """
-    specs = [_on_one_rank(run.spec, settings.tensor_parallel) for run in runs for _ in range(run.layers)]
-    if not specs:
-        raise LayoutError("the model has no layer that keeps a KV cache")
-    if not settings.hybrid_manager:
-        specs = _promote_windows(specs)
-    paged = [_paged(spec, settings) for spec in specs]
-    groups = [KvGroup(paged=tuple(paged))] if _one_type(specs) else _groups_of_equal_pages(paged)
+    layers = _Layers(runs, stages)
+    if not layers.distinct:
+        return KvLayout(groups=(), stage_bytes=(0,) * stages, request=request)
+    if not hybrid_manager:
+        layers = layers.replaced(_promoted(layers.distinct))
+        if len(layers.distinct) > 1 and not _one_type(layers.distinct):
+            raise LayoutError(
+                "without the hybrid manager the engine needs all layers to be of one type: "
+                "Failed to promote local KV cache specs to one unified type"
+            )
+    groups = _groups(layers, block_outermost=block_outermost)
     return KvLayout(
-        groups=tuple(groups),
-        # Layer-outermost layouts: the widest group (`_get_kv_cache_bytes_per_block`).
-        bytes_per_block=max(group.bytes_per_block for group in groups),
-        in_flight_tokens=settings.in_flight_tokens,
+        groups=groups,
+        # The widest group (`_get_kv_cache_bytes_per_block`). The alignment that kernels for sparse attention
+        # ask of it is one row of the cache or a block of them, and every page is whole rows.
+        stage_bytes=tuple(max(group.stage_bytes[stage] for group in groups) for stage in range(stages)),
+        request=request,
     )
 
 
 def blocks_in(layout: KvLayout, *, kv_bytes: int) -> int:
-    """Blocks the engine makes of `kv_bytes` (`get_kv_cache_config_from_groups`)."""
-    return max(kv_bytes, 0) // layout.bytes_per_block
+    """Blocks the engine makes of `kv_bytes` on every rank: as many as the smallest stage holds.
+
+    A model without a KV cache has one, the null block (`get_kv_cache_config_from_groups`).
+    """
+    if not layout.groups:
+        return 1
+    return min(max(kv_bytes, 0) // stage for stage in layout.stage_bytes)
 
 
 def blocks_per_request(layout: KvLayout, *, length_tokens: int) -> int:
     """Blocks that one request of `length_tokens` may hold, over all groups."""
-    return sum(_group_blocks(group, layout.in_flight_tokens, length_tokens) for group in layout.groups)
+    return sum(group_blocks(group, layout.request, length_tokens) for group in layout.groups)
+
+
+def group_blocks(group: KvGroup, request: Request, length_tokens: int) -> int:
+    """Blocks that one request may hold in one group."""
+    return max(_held_blocks(member, request, length_tokens) for member in group.members)
 
 
 def concurrency(layout: KvLayout, *, blocks: int, length_tokens: int) -> float:
@@ -115,8 +166,8 @@ def engine_tokens(layout: KvLayout, *, blocks: int, context_tokens: int) -> int:
 def fits_one_request(layout: KvLayout, *, kv_bytes: int, context_tokens: int) -> bool:
     """Whether the engine would start with `kv_bytes`: one request of `context_tokens` beside the null
     block."""
-    needed = layout.bytes_per_block * (1 + blocks_per_request(layout, length_tokens=context_tokens))
-    return kv_bytes >= needed
+    needed = 1 + blocks_per_request(layout, length_tokens=context_tokens)
+    return not layout.groups or all(kv_bytes >= stage * needed for stage in layout.stage_bytes)
 
 
 def longest_context(layout: KvLayout, *, kv_bytes: int, limit_tokens: int) -> int:
@@ -141,71 +192,117 @@ def blocks_for(layout: KvLayout, *, requests: int, length_tokens: int) -> int:
 
 
 def bytes_for(layout: KvLayout, *, requests: int, length_tokens: int, spare_blocks: int = 1) -> int:
-    """KV bytes for `requests` of `length_tokens`; `spare_blocks` are the null block and any margin."""
+    """KV bytes of the largest rank for `requests` of `length_tokens`; `spare_blocks` are the null block and
+    any margin."""
     blocks = blocks_for(layout, requests=requests, length_tokens=length_tokens) + spare_blocks
-    return blocks * layout.bytes_per_block
+    return blocks * max(layout.stage_bytes)
 
 
-def bytes_per_token(runs: Iterable[LayerRun], *, element_bytes: int) -> int:
-    """Bytes that one token adds to the cache while every layer still remembers it."""
-    return sum(run.layers * _token_elements(run.spec) * element_bytes for run in runs)
+class _Layers:
+    """Every cache of the model in order, as numbers of distinct caches, with the stage that holds it."""
+
+    def __init__(self, runs: Sequence[LayerCaches], stages: int) -> None:
+        numbers: dict[PagedLayer, int] = {}
+        self.stages = stages
+        self.order: list[int] = []
+        self.stage: list[int] = []
+        for run in runs:
+            row = [numbers.setdefault(cache, len(numbers)) for cache in run.caches]
+            self.order.extend(row * run.layers)
+            self.stage.extend([run.stage] * (len(row) * run.layers))
+        self.distinct: tuple[PagedLayer, ...] = tuple(numbers)
+
+    def replaced(self, caches: Sequence[PagedLayer]) -> _Layers:
+        """The same layers with each distinct cache replaced; equal ones become one."""
+        if tuple(caches) == self.distinct:
+            return self
+        numbers: dict[PagedLayer, int] = {}
+        mapped = [numbers.setdefault(cache, len(numbers)) for cache in caches]
+        made = _Layers((), self.stages)
+        made.order = [mapped[number] for number in self.order]
+        made.stage = self.stage
+        made.distinct = tuple(numbers)
+        return made
+
+    def positions(self, numbers: frozenset[int]) -> list[int]:
+        """Positions of all layers whose cache is one of `numbers`."""
+        return [position for position, number in enumerate(self.order) if number in numbers]
+
+    def group(self, positions: Sequence[int]) -> KvGroup:
+        """A group of the caches at these positions."""
+        counts = [[0] * self.stages for _ in self.distinct]
+        for position in positions:
+            counts[self.order[position]][self.stage[position]] += 1
+        members = tuple(cache for cache, row in zip(self.distinct, counts, strict=True) if any(row))
+        sums = [
+            sum(cache.page_bytes * row[stage] for cache, row in zip(self.distinct, counts, strict=True))
+            for stage in range(self.stages)
+        ]
+        return KvGroup(members=members, layers=len(positions), stage_bytes=tuple(sums))
 
 
-def _token_elements(spec: CacheSpec) -> int:
-    if isinstance(spec, LatentAttention):
-        return spec.latent_size
-    return spec.kv_heads * (spec.head_size + spec.head_size_v)
+def _groups(layers: _Layers, *, block_outermost: bool) -> tuple[KvGroup, ...]:
+    everything = range(len(layers.order))
+    if len(layers.distinct) == 1 or _one_type(layers.distinct):
+        return (layers.group(everything),)
+    if block_outermost and len({cache.page_bytes for cache in layers.distinct}) > 1:
+        return _packed_groups(layers)
+    return _groups_of_equal_pages(layers.replaced(_with_one_page_size(layers.distinct)))
 
 
-def _on_one_rank(spec: CacheSpec, tensor_parallel: int) -> CacheSpec:
-    # vllm/config/model.py get_num_kv_heads: heads are divided, and replicated once there is one per rank.
-    if isinstance(spec, LatentAttention):
-        return spec
-    return replace(spec, kv_heads=max(1, spec.kv_heads // tensor_parallel))
-
-
-def _promote_windows(specs: list[CacheSpec]) -> list[CacheSpec]:
-    # unify_hybrid_kv_cache_specs: only a mixture is promoted; windows alone stay windows.
-    if not any(isinstance(spec, FullAttention) for spec in specs):
-        return specs
+def _promoted(distinct: Sequence[PagedLayer]) -> list[PagedLayer]:
+    """`unify_hybrid_kv_cache_specs`: only a mixture is promoted; windows alone stay windows."""
+    blocks = {cache.block_tokens for cache in distinct if cache.kind in _REMEMBER_ALL}
+    local = {Kind.WINDOW: Kind.FULL, Kind.CHUNKED: Kind.FULL, Kind.LATENT_WINDOW: Kind.LATENT}
+    if not blocks or len(distinct) == 1 or _one_type(distinct):
+        return list(distinct)
     return [
-        FullAttention(kv_heads=spec.kv_heads, head_size=spec.head_size, head_size_v=spec.head_size_v)
-        if isinstance(spec, SlidingWindow)
-        else spec
-        for spec in specs
+        _as_kind(cache, local[cache.kind], next(iter(blocks)) if len(blocks) == 1 else cache.block_tokens)
+        if cache.kind in local
+        else cache
+        for cache in distinct
     ]
 
 
-def _paged(spec: CacheSpec, settings: KvSettings) -> PagedLayer:
-    block_tokens = settings.block_tokens
-    if isinstance(spec, SlidingWindow):
-        # Attention.get_kv_cache_spec: the largest block the kernel runs unsplit within the primary page.
-        unit = settings.kernel_block_tokens
-        block_tokens = max(unit, block_tokens // unit * unit)
-    page_bytes = block_tokens * _token_elements(spec) * settings.element_bytes
-    return PagedLayer(spec=spec, block_tokens=block_tokens, page_bytes=page_bytes)
+def _as_kind(cache: PagedLayer, kind: Kind, block_tokens: int) -> PagedLayer:
+    return replace(
+        cache,
+        kind=kind,
+        block_tokens=block_tokens,
+        page_bytes=cache.page_bytes * block_tokens // cache.block_tokens,
+        remembered_tokens=0,
+    )
 
 
-def _one_type(specs: list[CacheSpec]) -> bool:
+def _one_type(distinct: Sequence[PagedLayer]) -> bool:
     """Whether one block table serves all layers (`UniformTypeKVCacheSpecs.is_uniform_type`)."""
-    first = specs[0]
-    if isinstance(first, SlidingWindow):
-        return all(isinstance(s, SlidingWindow) and s.window_tokens == first.window_tokens for s in specs)
-    return not any(isinstance(spec, SlidingWindow) for spec in specs)
+    first = distinct[0]
+    if any(cache.block_tokens != first.block_tokens for cache in distinct):
+        return False
+    if first.kind in _REMEMBER_ALL:
+        return all(cache.kind in _REMEMBER_ALL for cache in distinct)
+    if first.kind is Kind.STATE:
+        return all(
+            cache.kind is Kind.STATE
+            and (cache.page_bytes, cache.state_blocks) == (first.page_bytes, first.state_blocks)
+            for cache in distinct
+        )
+    kinds = _WINDOWS if first.kind is Kind.WINDOW else {first.kind}
+    return all(
+        cache.kind in kinds and cache.remembered_tokens == first.remembered_tokens for cache in distinct
+    )
 
 
-def _groups_of_equal_pages(paged: list[PagedLayer]) -> list[KvGroup]:
+def _groups_of_equal_pages(layers: _Layers) -> tuple[KvGroup, ...]:
     """`_get_kv_cache_groups_uniform_page_size`: buckets of equal layers, cut into groups of one size,
     interleaved."""
-    buckets: dict[PagedLayer, list[PagedLayer]] = {}
-    for layer in _with_one_page_size(paged):
-        buckets.setdefault(layer, []).append(layer)
-    group_size = _group_size([len(bucket) for bucket in buckets.values()])
+    buckets = [layers.positions(frozenset({number})) for number in range(len(layers.distinct))]
+    size = _group_size([len(bucket) for bucket in buckets])
     groups: list[KvGroup] = []
-    for bucket in buckets.values():
-        count = _ceil_div(len(bucket), group_size)
-        groups.extend(KvGroup(paged=tuple(bucket[start::count])) for start in range(count))
-    return groups
+    for bucket in buckets:
+        count = _ceil_div(len(bucket), size)
+        groups.extend(layers.group(bucket[start::count]) for start in range(count))
+    return tuple(groups)
 
 
 def _group_size(bucket_sizes: list[int]) -> int:
@@ -214,30 +311,117 @@ def _group_size(bucket_sizes: list[int]) -> int:
     return largest if largest < smallest * 1.5 else smallest
 
 
-def _with_one_page_size(paged: list[PagedLayer]) -> list[PagedLayer]:
+def _with_one_page_size(distinct: Sequence[PagedLayer]) -> list[PagedLayer]:
     """`unify_kv_cache_spec_page_size`: longer blocks where that divides, padding elsewhere."""
-    largest = max(layer.page_bytes for layer in paged)
-    return [_grown_to(layer, largest) for layer in paged]
+    largest = max(cache.page_bytes for cache in distinct)
+    return [_grown_to(cache, largest) for cache in distinct]
 
 
-def _grown_to(layer: PagedLayer, page_bytes: int) -> PagedLayer:
-    if page_bytes % layer.page_bytes == 0:
-        ratio = page_bytes // layer.page_bytes
-        return replace(layer, block_tokens=layer.block_tokens * ratio, page_bytes=page_bytes)
-    if isinstance(layer.spec, LatentAttention):
+def _grown_to(cache: PagedLayer, page_bytes: int) -> PagedLayer:
+    if cache.page_bytes == page_bytes:
+        return cache
+    if cache.kind is Kind.STATE:
+        return replace(cache, page_bytes=page_bytes)
+    if page_bytes % cache.page_bytes == 0:
+        ratio = page_bytes // cache.page_bytes
+        return replace(cache, block_tokens=cache.block_tokens * ratio, page_bytes=page_bytes)
+    if cache.kind is Kind.LATENT:
         raise LayoutError(
-            f"a latent-attention page of {layer.page_bytes} bytes does not divide the largest, {page_bytes}"
+            f"a latent-attention page of {cache.page_bytes} bytes does not divide the largest, {page_bytes}"
         )
-    return replace(layer, page_bytes=page_bytes)
+    return replace(cache, page_bytes=page_bytes)
 
 
-def _group_blocks(group: KvGroup, in_flight_tokens: int, length_tokens: int) -> int:
-    layer = group.paged[0]
-    if isinstance(layer.spec, SlidingWindow):
+def _packed_groups(layers: _Layers) -> tuple[KvGroup, ...]:
+    """`_get_packed_kv_cache_groups`: buckets of one type; those that repeat a pattern of pages are cut into
+    groups of about equally many repeats."""
+    buckets = [_Bucket(layers, members) for members in _buckets_of_one_type(layers)]
+    floor = max((b.repeats for b in buckets if b.balanced and len(b.by_page) > 1), default=0)
+    repeats = _least_padding([b.repeats for b in buckets if b.balanced], floor) if floor else None
+    anchor = max(
+        bucket.widest(len(bucket.positions) if bucket.splits(repeats) else bucket.count(repeats))
+        for bucket in buckets
+    )
+    groups: list[KvGroup] = []
+    for bucket in buckets:
+        count = bucket.count(repeats)
+        if bucket.splits(repeats):
+            count = max(count, _ceil_div(len(bucket.positions), max(anchor // bucket.first_page, 1)))
+        groups.extend(layers.group(part) for part in bucket.parts(count))
+    return tuple(groups)
+
+
+def _buckets_of_one_type(layers: _Layers) -> list[list[int]]:
+    """Numbers of distinct caches, bucketed greedily in model order."""
+    buckets: list[list[int]] = []
+    for number, cache in enumerate(layers.distinct):
+        for bucket in buckets:
+            if _one_type([*(layers.distinct[member] for member in bucket), cache]):
+                bucket.append(number)
+                break
+        else:
+            buckets.append([number])
+    return buckets
+
+
+class _Bucket:
+    """Caches of one type, by their page sizes."""
+
+    def __init__(self, layers: _Layers, members: list[int]) -> None:
+        self.positions = layers.positions(frozenset(members))
+        self.by_page: dict[int, list[int]] = {}
+        for position in self.positions:
+            page = layers.distinct[layers.order[position]].page_bytes
+            self.by_page.setdefault(page, []).append(position)
+        self.first_page = next(iter(self.by_page))
+        self.kind = layers.distinct[members[0]].kind
+        self.repeats = max(len(positions) for positions in self.by_page.values())
+        self.balanced = len({len(positions) for positions in self.by_page.values()}) == 1
+
+    def count(self, repeats: int | None) -> int:
+        """Groups it is cut into."""
+        return _ceil_div(self.repeats, repeats) if self.balanced and repeats else 1
+
+    def splits(self, repeats: int | None) -> bool:
+        """Whether it may be cut down to one state a group."""
+        return self.kind is Kind.STATE or (repeats is None and self.kind in _WINDOWS)
+
+    def widest(self, count: int) -> int:
+        """Bytes of a block of its widest group if it is cut into `count`."""
+        return sum(_ceil_div(len(held), count) * page for page, held in self.by_page.items())
+
+    def parts(self, count: int) -> list[list[int]]:
+        """Positions of each of `count` groups: whole repeats of the pattern, interleaved."""
+        if count == 1:
+            return [self.positions]
+        pattern = list(zip(*self.by_page.values(), strict=False))
+        return [
+            [position for repeat in pattern[start::count] for position in repeat] for start in range(count)
+        ]
+
+
+def _least_padding(values: list[int], lowest: int) -> int:
+    """The size from `lowest` up whose multiples cover `values` with least padding; of equals the largest
+    (`_approximate_gcd`)."""
+    candidates = range(max(lowest, 1), max(values) + 1)
+    return min(candidates, key=lambda size: (sum(-value % size for value in values), -size), default=lowest)
+
+
+def _held_blocks(cache: PagedLayer, request: Request, length_tokens: int) -> int:
+    if cache.kind is Kind.STATE:
+        # A state for every block where `remembered_tokens` says so, else as many as are kept per request.
+        whole = cache.remembered_tokens
+        return _ceil_div(length_tokens, whole) if whole else cache.state_blocks
+    if cache.kind is Kind.CROSS:
+        return _ceil_div(cache.remembered_tokens, cache.block_tokens)
+    if cache.kind in _WINDOWS:
         # SlidingWindowSpec.max_admission_blocks_per_request; +1: the window may begin inside a block.
-        held = min(layer.spec.window_tokens - 1 + in_flight_tokens, length_tokens)
-        return _ceil_div(held, layer.block_tokens) + 1
-    return _ceil_div(length_tokens, layer.block_tokens)
+        held = min(cache.remembered_tokens - 1 + request.in_flight_tokens, length_tokens)
+        return _ceil_div(held, cache.block_tokens) + 1
+    if cache.kind is Kind.CHUNKED:
+        held = min(cache.remembered_tokens + request.in_flight_tokens, length_tokens)
+        return _ceil_div(held, cache.block_tokens)
+    return _ceil_div(_ceil_div(length_tokens, request.context_parallel), cache.block_tokens)
 
 
 def _ceil_div(dividend: int, divisor: int) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tonnage.gpus import NodeSelection, count_reasons
-from tonnage.models import LatentAttention
+from tonnage.models import CacheSpec, FullAttention, LatentAttention, SlidingWindow, Trait
 from tonnage.planning.candidates import fp8_possible, head_sizes, quality_of
 from tonnage.planning.demand import Question
 from tonnage.planning.plan import Quality, Rejection
@@ -83,13 +83,17 @@ def weights_supported(question: Question) -> Rejection | None:
 def attention_supported(question: Question) -> Rejection | None:
     """The attention kernels exist for the model's head sizes; the engine would find out in its first step."""
     engine = question.engine
-    for run in question.model.shape.layers:
-        if isinstance(run.spec, LatentAttention):
-            wrong = {run.spec.latent_size} - engine.latent_sizes
+    for spec, _ in question.model.shape.cache_runs:
+        if not isinstance(spec, FullAttention | SlidingWindow | LatentAttention):
+            return _unsupported_cache(question, spec)
+        if isinstance(spec, LatentAttention):
+            wrong = {spec.latent_size} - engine.latent_sizes
         else:
-            wrong = set(head_sizes(run.spec)) - engine.head_sizes
+            wrong = set(head_sizes(spec)) - engine.head_sizes
         if wrong:
             return _unsupported_size(question, size=min(wrong))
+    if not question.model.shape.num_layers or Trait.MULTIMODAL in question.model.shape.traits:
+        return _unsupported_cache(question, None)
     return None
 
 
@@ -171,6 +175,18 @@ CHAIN: tuple[Rule, ...] = (
     prefix_caching_possible,
     some_node_usable,
 )
+
+
+def _unsupported_cache(question: Question, spec: CacheSpec | None) -> Rejection:
+    held = "" if spec is None else f" keeps a cache of kind {type(spec).__name__}, which"
+    what = held or " needs more than text and a KV cache, which"
+    return Rejection(
+        reason="UnsupportedAttention",
+        message=(
+            f"{question.model.shape.architecture}{what} is not planned on {question.engine.accelerator} "
+            "nodes yet; `tonnage fit` sizes it for GPUs"
+        ),
+    )
 
 
 def _unsupported_size(question: Question, *, size: int) -> Rejection:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from math import prod
 from typing import Final
 
-from tonnage.models import ELEMENT_BYTES, MODEL, Dimension, Layer, ModelShape, Parameter, Part, Split
+from tonnage.models import ELEMENT_BYTES, MODEL, ROUTER, Dimension, Layer, ModelShape, Parameter, Part, Split
 
 
 class IndivisibleError(ValueError):
@@ -20,13 +20,18 @@ def weight_bytes(
     tensor_parallel: int = 1,
     pipeline_parallel: int = 1,
     expert_parallel: bool = False,
+    float32_routers: bool = False,
 ) -> tuple[int, ...]:
     """Bytes of the parameters of one rank of each pipeline stage.
+
+    `float32_routers`: the card has no kernels that compute routers in float32 from the model's dtype.
 
     Sizes before `process_weights_after_loading`, as `sum(p.numel() * p.element_size())` counts them. Raises
     `IndivisibleError`.
     """
-    rules = _Ranks(dtype=dtype, tensor=tensor_parallel, experts=expert_parallel)
+    rules = _Ranks(
+        dtype=dtype, tensor=tensor_parallel, experts=expert_parallel, float32_routers=float32_routers
+    )
     outside = shape.outside
     stages = []
     last = pipeline_parallel - 1
@@ -71,8 +76,10 @@ def stage_bounds(layers: int, stages: int) -> list[tuple[int, int]]:
 class _Ranks:
     """Counts bytes for one set of ranks."""
 
-    def __init__(self, *, dtype: str, tensor: int, experts: bool) -> None:
-        self._model_bytes: Final = ELEMENT_BYTES[dtype]
+    def __init__(self, *, dtype: str, tensor: int, experts: bool, float32_routers: bool) -> None:
+        model_bytes = ELEMENT_BYTES[dtype]
+        router_bytes = ELEMENT_BYTES["float32"] if float32_routers else model_bytes
+        self._element_bytes: Final = {**ELEMENT_BYTES, MODEL: model_bytes, ROUTER: router_bytes}
         self._tensor: Final = tensor
         self._experts: Final = experts
 
@@ -80,7 +87,7 @@ class _Ranks:
         return sum(self._bytes(parameter) for parameter in parameters)
 
     def _bytes(self, parameter: Parameter) -> int:
-        element = self._model_bytes if parameter.element == MODEL else ELEMENT_BYTES[parameter.element]
+        element = self._element_bytes[parameter.element]
         tensor, copies = self._tensor, parameter.count
         if parameter.experts:
             spread = self._experts and tensor > 1
@@ -101,6 +108,8 @@ def _part(part: Part, ranks: int) -> int:
         return part.size // part.heads * _shared(part.heads, ranks)
     if part.split is Split.VOCABULARY:
         return _divide(_round_up(part.size, part.multiple), ranks)
+    if part.heads > 1 and part.heads % ranks:
+        raise IndivisibleError(f"{part.heads} heads do not divide among {ranks} ranks")
     return _round_up(_divide(part.size, ranks), part.multiple)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tonnage.models import CacheSpec, LatentAttention, SlidingWindow
 from tonnage.planning.candidates import Candidate, Rung
 from tonnage.planning.demand import Question
-from tonnage.planning.memory import bytes_per_token, concurrency
+from tonnage.planning.memory import concurrency
 from tonnage.planning.plan import Quality
+from tonnage.planning.savings import savings
 
 MAX_REASON = 512
 _GIB = 2**30
@@ -47,23 +47,16 @@ def reason(question: Question, chosen: Candidate) -> str:
 
 def saved_by_architecture(question: Question, *, kv_dtype: str) -> str:
     """KV bytes per token against the same model with multi-head attention, and what windows forget."""
-    shape = question.model.shape
-    element_bytes = question.element_bytes(kv_dtype)
-    stored = bytes_per_token(shape.layers, element_bytes=element_bytes)
-    unshared = shape.num_layers * shape.num_attention_heads * shape.head_elements * element_bytes
-    name = _attention_name(shape.layers[0].spec, shape.num_attention_heads)
-    if stored == unshared:
-        text = f"{name} stores {stored} bytes per token, so heads save nothing"
-    else:
-        text = (
-            f"{name} stores {stored} bytes per token, {unshared / stored:.1f}x less than multi-head attention"
-        )
-    windows = [run for run in shape.layers if isinstance(run.spec, SlidingWindow)]
-    if not windows:
-        return text
-    layers = sum(run.layers for run in windows)
-    widest = max(run.spec.window_tokens for run in windows if isinstance(run.spec, SlidingWindow))
-    return f"{text}; {layers} of {shape.num_layers} layers forget all but the last {widest} tokens"
+    saved = savings(question.model.shape, dtype=question.dtype, kv_dtype=kv_dtype)
+    name = saved.techniques[0].partition(":")[0] if saved.techniques else "this model"
+    stored, plain = saved.bytes_per_token, saved.plain_bytes_per_token
+    text = f"{name} stores {stored} bytes per token, "
+    text += (
+        "so heads save nothing"
+        if stored == plain
+        else f"{plain / stored:.1f}x less than multi-head attention"
+    )
+    return "; ".join([text, *saved.techniques[1:]])
 
 
 def not_enough_memory(
@@ -97,11 +90,3 @@ def _place(question: Question, rung: Rung) -> str:
     if question.demand.kv_dtype is not None:
         return "pinned choice"
     return "least lossy choice" if rung.quality is Quality.LOSSLESS else "least lossy choice that fits a node"
-
-
-def _attention_name(spec: CacheSpec, query_heads: int) -> str:
-    if isinstance(spec, LatentAttention):
-        return "MLA"
-    if spec.kv_heads == query_heads:
-        return "multi-head attention"
-    return "MQA" if spec.kv_heads == 1 else "GQA"

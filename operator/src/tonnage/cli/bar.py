@@ -1,0 +1,64 @@
+"""Memory of a card as a stacked bar: weights, KV cache, reserve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from tonnage.cli.style import Style, gib
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What fills one rank's memory: the weights, the KV cache, and what the engine leaves to others.
+
+    Weights may be more than the card has.
+    """
+
+    label: str
+    total_bytes: int
+    weights_bytes: int
+    kv_bytes: int
+
+    @property
+    def reserve_bytes(self) -> int:
+        """The rest."""
+        return max(0, self.total_bytes - self.weights_bytes - self.kv_bytes)
+
+
+WEIGHTS, KV, RESERVE = "weights", "KV cache", "reserve"
+_SIGNS: Final = {WEIGHTS: ("█", "#", "34"), KV: ("▓", "=", "32"), RESERVE: ("░", ".", "90")}
+
+
+def cells(memory: Memory, width: int) -> tuple[int, int, int]:
+    """Characters of each part; they add up to `width`, and no part that is there gets none."""
+    parts = (memory.weights_bytes, memory.kv_bytes, memory.reserve_bytes)
+    total = max(sum(parts), 1)
+    whole = [part * width // total for part in parts]
+    shown = [max(cell, 1) if part else 0 for cell, part in zip(whole, parts, strict=True)]
+    largest = max(range(3), key=lambda index: parts[index])
+    shown[largest] += width - sum(shown)
+    return shown[0], shown[1], shown[2]
+
+
+def bar(memory: Memory, *, style: Style, width: int = 40) -> str:
+    """One line: the bar and its figures. A bar that ends in > holds more than the card."""
+    lengths = cells(memory, width)
+    drawn = "".join(
+        style.paint(signs[0 if style.unicode else 1] * length, signs[2])
+        for signs, length in zip(_SIGNS.values(), lengths, strict=True)
+        if length
+    )
+    end = ">" if memory.weights_bytes + memory.kv_bytes > memory.total_bytes else "|"
+    figures = (
+        f"{gib(memory.weights_bytes)} + {gib(memory.kv_bytes)} + {gib(memory.reserve_bytes)}"
+        if end == "|"
+        else f"{gib(memory.weights_bytes)} of weights, the card has {gib(memory.total_bytes)}"
+    )
+    return f"{memory.label:<14.14} |{drawn}{end} {figures}"
+
+
+def legend(style: Style) -> str:
+    """What the signs mean."""
+    index = 0 if style.unicode else 1
+    return "  ".join(f"{style.paint(signs[index] * 2, signs[2])} {name}" for name, signs in _SIGNS.items())

@@ -1,0 +1,143 @@
+"""The human form: what a model needs, and a table of places and KV dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tonnage.cli.answers import Answer, Question
+from tonnage.cli.document import message
+from tonnage.cli.style import Style, gib, printable
+from tonnage.planning.savings import Savings
+
+
+def heading(question: Question, savings: Savings, answers: Sequence[Answer]) -> list[str]:
+    """What was read, what the architecture saves, what the weights take."""
+    files, options = question.files, question.options
+    name = printable(files.name)
+    lines = [
+        f"{name}: {question.shape.architecture}, from {files.origin} {printable(files.source)}",
+        *(f"  {technique}" for technique in savings.techniques),
+        f"  KV cache  {_tokens(savings)}",
+        f"            {_plainly(savings)}",
+    ]
+    weights = next((each.fit.weights_bytes_by_stage for each in answers if each.fit.supported), None)
+    if weights:
+        stages = ", ".join(map(gib, weights)) if len(set(weights)) > 1 else gib(weights[0])
+        lines.append(f"  weights   {stages} on each rank{_ranks(options.tensor_parallel, len(weights))}")
+    elif files.checkpoint_bytes is not None:
+        lines.append(f"  weights   {gib(files.checkpoint_bytes)} in the checkpoint; per rank not known")
+    else:
+        lines.append("  weights   not known: this checkpoint's format is not planned yet")
+    settled = next((each.fit for each in answers if each.fit.supported), None)
+    if settled is not None:
+        assumed = f", by the rules of {settled.engine_rules}" if settled.assumed else ""
+        lines.append(
+            f"  engine    vLLM {question.engine_version}{assumed}, context {settled.context_tokens:,}"
+        )
+    return lines
+
+
+def what_ifs(changes: Sequence[tuple[str, Savings]], published: Savings) -> list[str]:
+    """The KV cache of changed models, beside the published one."""
+    rows = [("as published", published), *((f"with {change}", saved) for change, saved in changes)]
+    width = max(len(name) for name, _ in rows)
+    return ["what if", *(f"  {printable(name):<{width}}  {_tokens(saved)}" for name, saved in rows)]
+
+
+def rows(answers: Sequence[Answer], hints: dict[str, int], style: Style) -> list[str]:
+    """The table; `hints` are ranks on which a place would hold the model."""
+    table = [("place", "memory", "KV dtype", "fits", "KV cache", "tokens", "requests", "")]
+    shown: str | None = None
+    for answer in answers:
+        place = answer.place.card or "given"
+        first = place != shown
+        shown = place
+        memory = gib(answer.place.memory_bytes) if answer.place.memory_bytes and first else ""
+        table.append((place if first else "", memory, answer.kv_dtype, *_outcome(answer, hints)))
+    widths = [max(len(row[column]) for row in table) for column in range(7)]
+    return [_row(row, widths, style, header=index == 0) for index, row in enumerate(table)]
+
+
+def footnotes(answers: Sequence[Answer]) -> list[str]:
+    """What the figures mean."""
+    lines = ["requests: how many of full context length the KV cache holds"]
+    if any(not answer.exact for answer in answers):
+        share = answers[0].place.utilization or 0.0
+        lines.append(
+            f"upper bounds: {share:.0%} of the card less the weights; activations, CUDA graphs and other "
+            "processes take more, so 'yes' means 'at most', and 'no' is certain"
+        )
+    return lines
+
+
+def details(answer: Answer) -> list[str]:
+    """The KV cache of one answer, group by group."""
+    found = answer.fit
+    if not found.fits or found.num_blocks is None:
+        return []
+    lines = [
+        f"{found.num_blocks:,} blocks of {found.bytes_per_block:,} bytes; block size {found.block_tokens}; "
+        f"batches of {found.max_num_batched_tokens:,} tokens, {found.max_num_seqs:,} requests at a time"
+    ]
+    lines.extend(
+        f"  {group.layers} layers of {group.kind}: {group.page_bytes:,} bytes a layer and block, "
+        f"{group.blocks_per_request:,} blocks a request"
+        for group in found.groups
+    )
+    return lines
+
+
+def _outcome(answer: Answer, hints: dict[str, int]) -> tuple[str, str, str, str, str]:
+    found = answer.fit
+    if not found.supported:
+        return "refused", "", "", "", _short(found.message or found.reason or "")
+    kv = gib(answer.kv_bytes)
+    if found.fits:
+        tokens = "" if found.kv_tokens is None else f"{found.kv_tokens:,}"
+        requests = "" if found.max_concurrency is None else f"{found.max_concurrency:.2f}"
+        return "yes", kv, tokens, requests, ""
+    ranks = hints.get(answer.place.card or "")
+    remedy = f"; fits with --tensor-parallel {ranks}" if ranks and answer.kv_dtype == "auto" else ""
+    if answer.weights_too_large and answer.weights_bytes is not None:
+        return "no", kv, "", "", f"weights {gib(answer.weights_bytes)}{remedy}"
+    longest = found.estimated_max_context
+    why = f"at most {longest:,} tokens long" if longest else "not one request"
+    return "no", kv, "", "", why + remedy
+
+
+def _row(row: tuple[str, ...], widths: Sequence[int], style: Style, *, header: bool) -> str:
+    left, right = (0, 2, 3), (1, 4, 5, 6)
+    padded = list(row[:7])
+    for column in left:
+        padded[column] = row[column].ljust(widths[column])
+    for column in right:
+        padded[column] = row[column].rjust(widths[column])
+    if not header:
+        colours = {"yes": "32", "no": "31", "refused": "33"}
+        padded[3] = style.paint(padded[3], colours.get(row[3], "0"))
+    return "  ".join([*padded, row[7]]).rstrip()
+
+
+def _tokens(savings: Savings) -> str:
+    return (
+        f"{savings.bytes_per_token:,} bytes a token, {gib(savings.context_bytes)} for a request of "
+        f"{savings.context_tokens:,}"
+    )
+
+
+def _plainly(savings: Savings) -> str:
+    if savings.plain_context_bytes == savings.context_bytes:
+        return "as multi-head attention: the architecture saves nothing"
+    return f"{savings.factor:.1f}x less than {gib(savings.plain_context_bytes)} with multi-head attention"
+
+
+def _ranks(tensor: int, stages: int) -> str:
+    staged = f" in {stages} stages" if stages > 1 else ""
+    return f" of {tensor}{staged}" if tensor > 1 or stages > 1 else ""
+
+
+def _short(text: str) -> str:
+    return printable(text if len(text) <= 70 else f"{text[:67]}...")
+
+
+__all__ = ["details", "footnotes", "heading", "message", "rows", "what_ifs"]

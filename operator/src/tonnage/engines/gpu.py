@@ -1,0 +1,91 @@
+"""vLLM on NVIDIA GPUs: rules by release, newest last. Read in the source of the release named, confirmed on
+an H200 for 0.26.0 and against the engine's own sizing code for 0.32.0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+_GIB: Final = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchTier:
+    """The API server's default batch on cards with at least `memory_bytes` whose name lacks `not_named`."""
+
+    memory_bytes: int
+    not_named: str
+    batched_tokens: int
+    max_num_seqs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuRules:
+    """How one engine version sizes its KV cache on NVIDIA GPUs.
+
+    `version`, `rules_version` and `assumed` as in `EngineRules`. `batch_tiers` are tried in order.
+    `caches_hybrid_prefixes`: prefix caching is on by default for models with recurrent state too.
+    `whole_state_kinds`: with prefix caching, these kinds keep a state for every block of a request.
+    `checkpoint_kinds`: these keep one state more, the checkpoint of a prefill. `reserves_null_block`: the
+    admission check counts the block that the pool holds back.
+    """
+
+    version: str
+    rules_version: str
+    assumed: bool
+    default_block_tokens: int
+    batch_tiers: tuple[BatchTier, ...]
+    default_utilization: float
+    caches_hybrid_prefixes: bool
+    whole_state_kinds: frozenset[str]
+    checkpoint_kinds: frozenset[str]
+    reserves_null_block: bool
+
+    def batch_tier(self, *, memory_bytes: int, name: str) -> BatchTier:
+        """The default batch of a card."""
+        return next(
+            tier
+            for tier in self.batch_tiers
+            if memory_bytes >= tier.memory_bytes
+            and (not tier.not_named or tier.not_named not in name.lower())
+        )
+
+
+# vllm/engine/arg_utils.py get_batch_defaults, API server: an A100 is told apart by its name, an A800 not.
+_TIERS: Final = (
+    BatchTier(memory_bytes=160 * _GIB, not_named="", batched_tokens=16384, max_num_seqs=1024),
+    BatchTier(memory_bytes=70 * _GIB, not_named="a100", batched_tokens=8192, max_num_seqs=1024),
+    BatchTier(memory_bytes=0, not_named="", batched_tokens=2048, max_num_seqs=256),
+)
+
+GPU_0_26: Final = GpuRules(
+    version="0.26.0",
+    rules_version="0.26.0",
+    assumed=False,
+    default_block_tokens=16,
+    batch_tiers=_TIERS,
+    default_utilization=0.92,
+    # arg_utils.py _set_default_chunked_prefill_and_prefix_caching_args: "opt-in for now".
+    caches_hybrid_prefixes=False,
+    # models/config.py MambaModelConfig: mode "all" for models that support it, "align" for others.
+    whole_state_kinds=frozenset({"mamba1", "mamba2"}),
+    checkpoint_kinds=frozenset(),
+    # kv_cache_utils.py get_kv_cache_configs checks against all bytes; measured: 1,024 blocks, 16,384 tokens.
+    reserves_null_block=False,
+)
+
+GPU_0_32: Final = GpuRules(
+    version="0.32.0",
+    rules_version="0.32.0",
+    assumed=False,
+    default_block_tokens=16,
+    batch_tiers=_TIERS,
+    default_utilization=0.92,
+    caches_hybrid_prefixes=True,
+    whole_state_kinds=frozenset(),
+    # layers/mamba/mamba_mixer2.py get_kv_cache_spec: num_prefill_checkpoint_blocks=1.
+    checkpoint_kinds=frozenset({"mamba2"}),
+    reserves_null_block=True,
+)
+
+GPU_RULES: Final = (GPU_0_26, GPU_0_32)

@@ -1,0 +1,61 @@
+"""gpt-oss: sinks, biases everywhere, a sliding window in every other layer.
+
+Read in vLLM 0.32.0 `model_executor/models/gpt_oss.py`, which does not look at `layer_types`, and holds the
+token table, the last norm and the output head on every pipeline stage.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tonnage.models.body import MAX_CONTEXT, MAX_EXPERTS, MAX_VOCABULARY, Body, Source
+from tonnage.models.decoder import AttentionShape, Bias, Style, attention, attention_shape, cache_of
+from tonnage.models.profile import Layer, Outside, Trait
+from tonnage.models.sheet import vocabulary
+
+_STYLE: Final = Style(
+    attention_path="attn", qkv_bias=Bias(always=True), output_bias=Bias(always=True), sinks=True
+)
+
+
+def read_gpt_oss(source: Source) -> Body:
+    """gpt-oss. Raises `ConfigError`."""
+    shape = attention_shape(source, _STYLE)
+    rows = source.size("vocab_size", high=MAX_VOCABULARY)
+    return Body(
+        layers=tuple(_layer(source, shape, index) for index in range(source.layers)),
+        outside=_outside(source, shape, rows),
+        hidden_size=shape.hidden,
+        vocab_size=rows,
+        num_attention_heads=shape.query_heads,
+        head_size=shape.head_size,
+        head_elements=2 * shape.head_size,
+        traits=frozenset({Trait.SINKS}),
+    )
+
+
+def _layer(source: Source, shape: AttentionShape, index: int) -> Layer:
+    sheet = source.sheet(f"model.layers.{index}.")
+    attention(sheet, source, _STYLE, shape)
+    window = source.optional_size("sliding_window", high=MAX_CONTEXT) or None
+    sheet.cache(cache_of(shape, window=window if index % 2 == 0 else None))
+    count = source.size("num_local_experts", high=MAX_EXPERTS)
+    sheet.tensor(count, shape.hidden)
+    sheet.vector(count)
+    sheet.experts(
+        "mlp.experts",
+        count=count,
+        hidden=shape.hidden,
+        intermediate=source.size("intermediate_size"),
+        bias=True,
+    )
+    sheet.vector(shape.hidden, count=2)
+    return sheet.layer()
+
+
+def _outside(source: Source, shape: AttentionShape, rows: int) -> Outside:
+    every = source.sheet("")
+    every.embedding(rows, shape.hidden)
+    every.vector(shape.hidden)
+    every.tensor(vocabulary(rows), shape.hidden)
+    return Outside(every=every.parameters)

@@ -1,0 +1,164 @@
+"""What wrappers of a text model have in common: the text part, encoders of images and audio, projections.
+
+Encoders are built on every stage of a pipeline (vllm/model_executor/models/interfaces.py 0.32
+`_mark_tower_model` leaves them out only where no input of their kind is allowed). Ranks divide an encoder
+as they divide the text model unless it is said otherwise; `--mm-encoder-tp-mode data` is not planned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tonnage.models.body import MAX_HEADS, MAX_HIDDEN, MAX_LAYERS, Body, Source
+from tonnage.models.decoder import read_decoder
+from tonnage.models.families import FAMILIES, text_family
+from tonnage.models.family import reader_of
+from tonnage.models.fields import Fields
+from tonnage.models.parameters import ranks, whole
+from tonnage.models.profile import Trait
+from tonnage.models.schemes import Unquantized
+from tonnage.models.sheet import Sheet
+
+MAX_SIDE = 2**16
+MAX_KERNEL = 1024
+
+
+def read_text(source: Source, *, tied: bool) -> Body:
+    """The text model of a wrapper, by the reader of its own family.
+
+    `tied`: what the wrapper says of the output head; the engine does not ask the text part
+    (vllm/config/vllm.py 0.32 `with_hf_config`). Raises `ConfigError`.
+    """
+    family = text_family(FAMILIES[source.architecture], source.fields, source.architecture)
+    inner = replace(source, fields=source.fields.replaced({"tie_word_embeddings": tied}))
+    return reader_of(family)(inner) if family.reader else read_decoder(inner, family.style)
+
+
+def root_tied(source: Source, *, default: bool) -> bool:
+    """`tie_word_embeddings` of the whole config; `default` is its config class's."""
+    return source.root.replaced(defaults={"tie_word_embeddings": default}).flag("tie_word_embeddings")
+
+
+def any_tied(source: Source) -> bool:
+    """As config classes have it that take over what older configs state in the text part."""
+    return root_tied(source, default=False) or source.fields.flag("tie_word_embeddings")
+
+
+def part(source: Source, name: str, defaults: Mapping[str, object]) -> Fields:
+    """The object that describes an encoder; absent ones have only `defaults`."""
+    return Fields(source.root.optional_object(name) or {}, where=f"config.json {name}", defaults=defaults)
+
+
+def tower(source: Source, path: str, *, quantized: bool = True) -> Sheet:
+    """A sheet for the encoder at `path` ("visual."), whose linear layers no scheme touches if not
+    `quantized`."""
+    return Sheet(source.scheme if quantized else Unquantized(), prefix=path)
+
+
+def with_towers(body: Body, *towers: Sheet, traits: frozenset[Trait] = frozenset()) -> Body:
+    """The text model with the encoders in front of it."""
+    held = tuple(tensor for sheet in towers for tensor in sheet.parameters)
+    return replace(
+        body,
+        outside=replace(body.outside, every=body.outside.every + held),
+        traits=body.traits | traits | {Trait.MULTIMODAL},
+    )
+
+
+def size_of(fields: Fields, name: str, *, high: int = MAX_HIDDEN) -> int:
+    """A required count or width."""
+    return fields.integer(name, low=1, high=high)
+
+
+def layers_of(fields: Fields, name: str = "num_hidden_layers") -> int:
+    """The layers of an encoder."""
+    return fields.integer(name, low=1, high=MAX_LAYERS)
+
+
+def integers(fields: Fields, name: str, *, most: int, low: int = 0, high: int = MAX_HIDDEN) -> tuple[int, ...]:
+    """A list of at most `most` integers, () where it is absent or null."""
+    value = fields.raw(name)
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple) or len(value) > most:
+        fields.fail(name, f"is not a list of at most {most} integers")
+    found = tuple(item for item in value if isinstance(item, int) and not isinstance(item, bool))
+    if len(found) != len(value) or not all(low <= item <= high for item in found):
+        fields.fail(name, f"holds something else than integers from {low} to {high}")
+    return found
+
+
+def pair_of(fields: Fields, name: str) -> tuple[int, int]:
+    """Height and width, stated as two numbers or as one for both."""
+    if not isinstance(fields.raw(name), list | tuple):
+        side = fields.integer(name, low=1, high=MAX_SIDE)
+        return side, side
+    sides = integers(fields, name, most=2, low=1, high=MAX_SIDE)
+    if len(sides) != 2:
+        fields.fail(name, "is not a height and a width")
+    return sides[0], sides[1]
+
+
+def patches_of(fields: Fields) -> int:
+    """Patches of the encoder's image, which is a square of its first side."""
+    image, patch = pair_of(fields, "image_size")[0], pair_of(fields, "patch_size")[0]
+    return int((image // patch) ** 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoder:
+    """Sizes of an encoder's layers."""
+
+    hidden: int
+    heads: int
+    intermediate: int
+    layers: int
+
+
+def encoder_of(
+    fields: Fields,
+    *,
+    hidden: str = "hidden_size",
+    heads: str = "num_attention_heads",
+    intermediate: str = "intermediate_size",
+    layers: str = "num_hidden_layers",
+) -> Encoder:
+    """Sizes of an encoder, by the names of the fields that state them. Raises `ConfigError`."""
+    found = Encoder(
+        hidden=size_of(fields, hidden),
+        heads=size_of(fields, heads, high=MAX_HEADS),
+        intermediate=size_of(fields, intermediate),
+        layers=layers_of(fields, layers),
+    )
+    if found.hidden % found.heads:
+        fields.fail(hidden, f"is {found.hidden}, which {found.heads} attention heads do not divide")
+    return found
+
+
+def encoder_attention(
+    sheet: Sheet,
+    encoder: Encoder,
+    *,
+    qkv: str,
+    output: str,
+    bias: bool = True,
+    output_bias: bool | None = None,
+) -> None:
+    """Attention without a cache, heads divided by ranks; ranks that would cut a head cannot start."""
+    rows = [ranks(encoder.hidden, heads=encoder.heads)] * 3
+    sheet.matrix(qkv, rows, whole(encoder.hidden), bias=bias)
+    sheet.row_parallel(
+        output, encoder.hidden, encoder.hidden, bias=bias if output_bias is None else output_bias
+    )
+
+
+def encoder_mlp(sheet: Sheet, encoder: Encoder, *, inward: str, outward: str, bias: bool = True) -> None:
+    """Two linear layers, divided by ranks between them."""
+    sheet.column_parallel(inward, encoder.hidden, encoder.intermediate, bias=bias)
+    sheet.row_parallel(outward, encoder.intermediate, encoder.hidden, bias=bias)
+
+
+def layer_norms(sheet: Sheet, size: int, count: int = 1) -> None:
+    """`count` norms of `size` elements with a bias."""
+    sheet.vector(size, count=2 * count)
