@@ -21,7 +21,7 @@ help: ## show this list
 
 venv: .venv/.ready ## make .venv with all tools
 
-.PHONY: help venv prerequisites demo demo-down test test-unit test-cluster test-e2e bench-heal bench-memory lint format crd
+.PHONY: help venv prerequisites demo demo-down test test-unit test-cluster test-e2e bench-heal bench-memory soak soak-hostile lint format crd
 prerequisites: .venv/.ready
 	@tests/harness/prerequisites.sh cluster
 
@@ -49,11 +49,16 @@ bench-heal: prerequisites ## how long a child deleted by hand is away, beside th
 bench-memory: .venv/.ready ## KV tokens and weights of ours and of five public estimators against the engine's own, and the speed
 	@PYTHONPATH=tests $(PYTHON) -m bench.memory
 
+soak: soak-hostile ## all long runs
+
+soak-hostile: .venv/.ready ## 100,000 hostile config.json files: clean refusals or sane answers only (10 minutes)
+	@PYTHONPATH=tests $(PYTHON) -m soak.hostile
+
 lint: .venv/.ready ## style, types, layers
 	@.venv/bin/ruff check -q .
 	@.venv/bin/ruff format -q --check .
 	@.venv/bin/mypy operator/src worker/src
-	@MYPYPATH=tests:operator/src .venv/bin/mypy tests/harness tests/bench tests/conftest.py
+	@MYPYPATH=tests:operator/src .venv/bin/mypy tests/harness tests/bench tests/soak tests/conftest.py
 	@.venv/bin/lint-imports
 
 format: .venv/.ready ## let ruff format everything

@@ -6,7 +6,7 @@ engine, and the bytes that are available to the KV cache on each rank. What an e
 KV cache is no part of the question, so the estimators' overheads do not enter. The engine's own answer is
 vLLM 0.32's "KV cache size: N tokens", int(concurrency * max_model_len).
 
-`--offline` leaves out the peers' own packages; `--data DIR` reads rows and configs elsewhere.
+`--offline` leaves out the peers' own packages.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bench.memory_rows import KINDS, PLAIN, Row, device_of, options_of, read_rows
+from bench.memory_rows import ENGINE_VERSION, KINDS, PLAIN, Row, device_of, options_of, read_rows
 from bench.memory_speed import print_speed
 from bench.memory_tables import OWN, Answer, Arm, print_agreement, print_table, print_unanswered
 from bench.peers import aiconfigurator, gpustack, hf_mem, kaito, llm_d_planner, packages
 from bench.peers.question import Peer, Question, UnansweredError
-from harness.paths import REPOSITORY
-from tonnage.planning.fit import fit
+from tonnage.planning.fit import Fit, fit
 from tonnage.planning.weights import IndivisibleError, weight_bytes
 
 PEERS: Final = (
@@ -59,11 +58,10 @@ def main() -> None:
     """Print every table."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--offline", action="store_true", help="without the peers' own packages")
-    arguments.add_argument("--data", type=Path, default=REPOSITORY / "tests/data", help="rows and configs")
-    options = arguments.parse_args()
-    rows = read_rows(options.data)
+    offline = arguments.parse_args().offline
+    rows = read_rows()
     _print_header(rows)
-    own = {} if options.offline else _packages([row.question for row in rows])
+    own = {} if offline else _packages([row.question for row in rows])
     arms = [Arm(name="ours", answers=[_our_tokens(row) for row in rows]), *_peers(rows, own)]
     _print_tokens(rows, arms)
     _print_blocks(rows, arms)
@@ -78,7 +76,9 @@ def _print_header(rows: Sequence[Row]) -> None:
     processor = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
     written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     print(f"make bench-memory, {written}, Python {platform.python_version()}, {os.cpu_count()} x {processor}")
-    print(f"{len(rows)} rows of tests/data/kv_oracle.jsonl: what vLLM 0.32.0 makes of the same bytes")
+    print(
+        f"{len(rows)} rows of tests/data/kv_oracle.jsonl: what vLLM {ENGINE_VERSION} makes of the same bytes"
+    )
     print("* is a peer's own package; the others are formulas re-expressed from the sources below")
     for peer in PEERS:
         print(f"  {peer.name:32}{peer.source}")
@@ -87,12 +87,27 @@ def _print_header(rows: Sequence[Row]) -> None:
 # Answers
 
 
-def _our_tokens(row: Row) -> Answer:
+def _our_answer(row: Row) -> Fit | str:
     if row.shape is None:
         return row.refusal
-    device, options = device_of(row.engine), options_of(row.engine)
-    answer = fit(row.shape, device=device, options=options, kv_bytes=row.question.kv_bytes)
-    return answer.reason or "no figure" if answer.kv_tokens is None else answer.kv_tokens
+    answer = fit(
+        row.shape,
+        device=device_of(row.engine),
+        options=options_of(row.engine),
+        kv_bytes=row.question.kv_bytes,
+        engine_version=ENGINE_VERSION,
+    )
+    return answer if answer.fits else answer.reason or "does not fit"
+
+
+def _our_tokens(row: Row) -> Answer:
+    answer = _our_answer(row)
+    return answer if isinstance(answer, str) else answer.kv_tokens or "no figure"
+
+
+def _our_blocks(row: Row) -> Answer:
+    answer = _our_answer(row)
+    return answer if isinstance(answer, str) else (answer.num_blocks or 0) * (answer.block_tokens or 0)
 
 
 def _our_weights(row: Row, *, tensor_parallel: int, pipeline_parallel: int) -> Answer:
@@ -155,7 +170,7 @@ def _print_tokens(rows: Sequence[Row], arms: Sequence[Arm]) -> None:
 
 def _print_blocks(rows: Sequence[Row], arms: Sequence[Arm]) -> None:
     """A second figure, fair to who counts tokens otherwise: blocks times block size, where one block table
-    serves all layers. Answers are rounded down to whole blocks."""
+    serves all layers. Peers' answers are rounded down to whole blocks."""
     chosen = [number for number, row in enumerate(rows) if row.kind == PLAIN]
     sizes = [rows[number].engine["block_size"] for number in chosen]
     blocks = [rows[number].engine["num_blocks"] for number in chosen]
@@ -167,10 +182,11 @@ def _print_blocks(rows: Sequence[Row], arms: Sequence[Arm]) -> None:
                 for answer, size in zip(arm.only(chosen).answers, sizes, strict=True)
             ],
         )
-        for arm in arms
+        for arm in arms[1:]
     ]
+    ours = Arm(name=arms[0].name, answers=[_our_blocks(rows[number]) for number in chosen])
     figures = [count * size for count, size in zip(blocks, sizes, strict=True)]
-    print_table(f"Blocks times block size, {PLAIN}", whole, figures)
+    print_table(f"Blocks times block size, {PLAIN}", [ours, *whole], figures)
 
 
 def _print_weights(rows: Sequence[Row], own: dict[str, list[Answer]]) -> None:

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from bench.peers.question import Question
-from tonnage.models import ConfigError, ModelShape, parse_config
+from tonnage.models import (
+    ChunkedLocal,
+    ConfigError,
+    FullAttention,
+    LatentAttention,
+    ModelShape,
+    RecurrentState,
+    SlidingWindow,
+    TokenBytes,
+    parse_config,
+)
 from tonnage.planning.fit import Device, EngineOptions
+from unit.models.samples import DATA, published_configs, published_quantization
 
 GIB: Final = 2**30
-CARDS: Final = {
-    "9.0": ("NVIDIA H100 80GB HBM3", 80 * GIB),
-    "10.0": ("NVIDIA B200", 180 * GIB),
-    "8.0": ("NVIDIA A100-SXM4-80GB", 80 * GIB),
+ENGINE_VERSION: Final = "0.32.0"
+"""The engine that made the rows."""
+
+CARD_BYTES: Final = {
+    "NVIDIA H100 80GB HBM3": 80 * GIB,
+    "NVIDIA A100-SXM4-80GB": 80 * GIB,
+    "NVIDIA B200": 178 * GIB,
 }
-"""The card of each compute capability in the rows, and its memory: they decide default batch sizes."""
+"""Memory of the cards in the rows: it decides default batch sizes."""
 
 PLAIN: Final = "full attention"
 WINDOW: Final = "window or chunk"
@@ -27,19 +40,12 @@ OTHER: Final = "other"
 KINDS: Final = (PLAIN, WINDOW, LATENT, STATE, OTHER)
 
 _SPECS: Final = {
-    # The engine's names of KV-cache specs, then ours.
-    "FullAttentionSpec": PLAIN,
-    "SlidingWindowSpec": WINDOW,
-    "ChunkedLocalAttentionSpec": WINDOW,
-    "MLAAttentionSpec": LATENT,
-    "SlidingWindowMLASpec": LATENT,
-    "MambaSpec": STATE,
-    "FullAttention": PLAIN,
-    "SlidingWindow": WINDOW,
-    "ChunkedLocal": WINDOW,
-    "LatentAttention": LATENT,
-    "TokenBytes": LATENT,
-    "RecurrentState": STATE,
+    FullAttention: PLAIN,
+    SlidingWindow: WINDOW,
+    ChunkedLocal: WINDOW,
+    LatentAttention: LATENT,
+    TokenBytes: LATENT,
+    RecurrentState: STATE,
 }
 
 
@@ -56,29 +62,24 @@ class Row:
     @property
     def kind(self) -> str:
         """What kind of cache the model keeps: the least plain one of its layers."""
-        if self.engine.get("layers") is not None:
-            specs = {layer["kind"] for layer in self.engine["layers"]}
-        else:
-            specs = {type(spec).__name__ for spec, _ in self.shape.cache_runs} if self.shape else set()
-        kinds = {_SPECS.get(spec, OTHER) for spec in specs}
+        specs = [spec for spec, _ in self.shape.cache_runs] if self.shape else []
+        kinds = {_SPECS.get(type(spec), OTHER) for spec in specs}
         return next((kind for kind in reversed(KINDS) if kind in kinds), OTHER)
 
 
-def read_rows(folder: Path) -> list[Row]:
-    """The lines of `folder`/kv_oracle.jsonl with a token figure, with their configs."""
-    configs = json.loads((folder / "model_configs.json").read_text())
-    lines = [json.loads(line) for line in (folder / "kv_oracle.jsonl").read_text().splitlines()]
+def read_rows() -> list[Row]:
+    """The lines of tests/data/kv_oracle.jsonl that state a token figure, with their configs."""
+    lines = [json.loads(line) for line in (DATA / "kv_oracle.jsonl").read_text().splitlines()]
+    configs = published_configs()
     return [_row(line, configs) for line in lines if line["status"] == "ok" and line.get("tokens")]
 
 
 def _row(line: dict[str, Any], configs: dict[str, dict[str, Any]]) -> Row:
-    name = Path(line["config"]).name
-    quantization = configs.get(name.replace("_config.json", "_hf_quant_config.json"))
     question = Question(
         model=line["model"],
         architecture=line["architecture"],
-        config=configs[name],
-        hf_quant_config=quantization if name.endswith("_config.json") else None,
+        config=configs[line["config"]],
+        hf_quant_config=published_quantization(line["config"]),
         tensor_parallel=line["tp"],
         pipeline_parallel=line["pp"],
         kv_dtype=line["engine_args"].get("kv_cache_dtype", "auto"),
@@ -96,10 +97,9 @@ def device_of(line: dict[str, Any]) -> Device:
     """What the row was computed for."""
     if line["platform"] == "cpu":
         return Device(compute_capability=None)
-    capability = line["platform"].removeprefix("cuda:")
-    name, memory_bytes = CARDS[capability]
-    major, minor = capability.split(".")
-    return Device(compute_capability=(int(major), int(minor)), name=name, memory_bytes=memory_bytes)
+    major, minor = line["platform"].removeprefix("cuda:").split(".")
+    name = line["device"]
+    return Device(compute_capability=(int(major), int(minor)), name=name, memory_bytes=CARD_BYTES[name])
 
 
 def options_of(line: dict[str, Any]) -> EngineOptions:

@@ -1,4 +1,4 @@
-"""Keeps the catalogue of models that `tonnage fit` knows by name (operator/src/tonnage/catalogue/models.jsonl).
+"""Keeps the catalogue of models that `tonnage fit` knows by name: tonnage/catalogue/models.jsonl.
 
     python -m harness.model_catalogue add NAME CONFIG.json --repository OWNER/REPO --path PATH --commit SHA
     python -m harness.model_catalogue check
@@ -21,19 +21,90 @@ from tonnage.models import ConfigError, ModelShape, parse_config
 FILE = Path(__file__).parents[2] / "operator" / "src" / "tonnage" / "catalogue" / "models.jsonl"
 MAX_FILE_BYTES = 400_000
 _NO_SIZE = frozenset(
-    """_attn_implementation _attn_implementation_autoset _from_model_config _name_or_path add_cross_attention
-    attention_dropout attention_probs_dropout_prob attn_pdrop aux_loss_alpha auto_map bad_words_ids
-    begin_suppress_tokens chunk_size_feed_forward classifier_dropout diversity_penalty do_sample dropout
-    early_stopping embd_pdrop emb_pdrop encoder_no_repeat_ngram_size exponential_decay_length_penalty
-    finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_dropout id2label
-    ignore_index init_config init_device initializer_factor initializer_range label2id layer_norm_eps
-    layer_norm_epsilon layernorm_epsilon length_penalty long_factor max_length mean_resizing min_length
-    no_repeat_ngram_size norm_eps norm_epsilon norm_topk_prob num_beam_groups num_beams num_return_sequences
-    output_attentions output_hidden_states output_router_logits output_scores prefix problem_type producer
-    pruned_heads remove_invalid_values repetition_penalty resid_pdrop return_dict return_dict_in_generate
-    rms_norm_eps router_aux_loss_coef seq_aux short_factor summary_type suppress_tokens task_specific_params
-    temperature tf_legacy_loss tie_encoder_decoder time_step_limit tokenizer_class top_k top_p torchscript
-    transformers.js_config transformers_version typical_p use_bfloat16 use_cache verbose""".split()
+    {
+        "_attn_implementation",
+        "_attn_implementation_autoset",
+        "_from_model_config",
+        "_name_or_path",
+        "add_cross_attention",
+        "attention_dropout",
+        "attention_probs_dropout_prob",
+        "attn_pdrop",
+        "auto_map",
+        "aux_loss_alpha",
+        "bad_words_ids",
+        "begin_suppress_tokens",
+        "chunk_size_feed_forward",
+        "classifier_dropout",
+        "diversity_penalty",
+        "do_sample",
+        "dropout",
+        "early_stopping",
+        "emb_pdrop",
+        "embd_pdrop",
+        "encoder_no_repeat_ngram_size",
+        "exponential_decay_length_penalty",
+        "finetuning_task",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "gradient_checkpointing",
+        "hidden_dropout",
+        "id2label",
+        "ignore_index",
+        "init_config",
+        "init_device",
+        "initializer_factor",
+        "initializer_range",
+        "label2id",
+        "layer_norm_eps",
+        "layer_norm_epsilon",
+        "layernorm_epsilon",
+        "length_penalty",
+        "long_factor",
+        "max_length",
+        "mean_resizing",
+        "min_length",
+        "no_repeat_ngram_size",
+        "norm_eps",
+        "norm_epsilon",
+        "norm_topk_prob",
+        "num_beam_groups",
+        "num_beams",
+        "num_return_sequences",
+        "output_attentions",
+        "output_hidden_states",
+        "output_router_logits",
+        "output_scores",
+        "prefix",
+        "problem_type",
+        "pruned_heads",
+        "remove_invalid_values",
+        "repetition_penalty",
+        "resid_pdrop",
+        "return_dict",
+        "return_dict_in_generate",
+        "rms_norm_eps",
+        "router_aux_loss_coef",
+        "seq_aux",
+        "short_factor",
+        "summary_type",
+        "suppress_tokens",
+        "task_specific_params",
+        "temperature",
+        "tf_legacy_loss",
+        "tie_encoder_decoder",
+        "time_step_limit",
+        "tokenizer_class",
+        "top_k",
+        "top_p",
+        "torchscript",
+        "transformers.js_config",
+        "transformers_version",
+        "typical_p",
+        "use_bfloat16",
+        "use_cache",
+        "verbose",
+    }
 )
 _TOKEN_SUFFIXES = ("_token_id", "_token_index", "_token_ids")
 

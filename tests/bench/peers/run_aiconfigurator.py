@@ -47,7 +47,7 @@ def _estimator(case: dict[str, Any], folder: Path) -> Any:
         try:
             return _naive(case, str(folder))
         except Exception as error:
-            return f"{type(error).__name__}: {str(error)[:60]}"
+            return f"{type(error).__name__}: {str(error)[:60].strip()}"
 
 
 def _native(case: dict[str, Any], path: str) -> Any:

@@ -30,7 +30,7 @@ def _answer(module: Any, case: dict[str, Any]) -> dict[str, Any]:
         dtype = module.resolve_kv_cache_dtype(case["config"], case["kv_dtype"], metadata, case["model"])
         size = module.compute_safetensors_kv_cache_size(case["config"], dtype, case["context_tokens"])
     except Exception as error:
-        return {"reason": f"{type(error).__name__}: {str(error)[:60]}"}
+        return {"reason": f"{type(error).__name__}: {str(error)[:60].strip()}"}
     return {"tokens": case["kv_bytes"] * case["ranks"] * case["context_tokens"] / size}
 
 

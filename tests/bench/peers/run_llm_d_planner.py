@@ -30,7 +30,9 @@ def _answer(module: Any, case: dict[str, Any]) -> dict[str, Any]:
             config = module.AutoConfig.from_pretrained(folder)
             detail = module.KVCacheDetail(case["model"], config)
         except Exception as error:
-            return {"reason": f"{type(error).__name__}: {str(error).replace(folder, case['model'])[:60]}"}
+            return {
+                "reason": f"{type(error).__name__}: {str(error).replace(folder, case['model'])[:60].strip()}"
+            }
     tokens = case["kv_bytes"] * case["ranks"] / detail.per_token_memory_bytes
     return {"tokens": tokens, "blocks": tokens * case["ranks"]}
 

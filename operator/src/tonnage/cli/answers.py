@@ -133,8 +133,8 @@ def bounded(question: Question, place: Place, *, kv_dtypes: Sequence[str]) -> It
     for kv_dtype in kv_dtypes:
         found = question.fit(place.device, kv_dtype=kv_dtype, kv_bytes=0)
         weights = _heaviest(question, found)
-        kv_bytes = max(0, place.share_bytes - (weights or 0))
-        if found.supported and kv_bytes:
+        kv_bytes = max(0, place.share_bytes - (weights or 0)) if found.supported else 0
+        if kv_bytes:
             found = question.fit(place.device, kv_dtype=kv_dtype, kv_bytes=kv_bytes)
         yield Answer(
             place=place,

@@ -24,6 +24,14 @@ because this version does not plan the architecture
 """
 
 
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help of a fixed width: finding out the terminal's would cost more than all of the parsing, at every
+    start."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32, width=100)
+
+
 def add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """The parser of `tonnage fit`."""
     parser = commands.add_parser(
@@ -31,7 +39,7 @@ def add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> ar
         help="tell what a model needs and which cards hold it",
         description="Tell what a model's weights and KV cache need, and what each card holds of it.",
         epilog=FIT_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
     )
     parser.add_argument(
         "model",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tonnage.cli.style import Style, gib
+from tonnage.cli.answers import Answer
+from tonnage.cli.style import Style, printable, size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,23 @@ WEIGHTS, KV, RESERVE = "weights", "KV cache", "reserve"
 _SIGNS: Final = {WEIGHTS: ("█", "#", "34"), KV: ("▓", "=", "32"), RESERVE: ("░", ".", "90")}
 
 
+def memories(answers: Sequence[Answer]) -> list[Memory]:
+    """One bar for each card of the answers."""
+    bars: dict[str, Memory] = {}
+    for answer in answers:
+        place = answer.place
+        if place.card is None or not place.memory_bytes or not answer.fit.supported:
+            continue
+        memory = Memory(
+            label=printable(place.card),
+            total_bytes=place.memory_bytes,
+            weights_bytes=answer.weights_bytes or 0,
+            kv_bytes=answer.kv_bytes,
+        )
+        bars.setdefault(place.card, memory)
+    return list(bars.values())
+
+
 def cells(memory: Memory, width: int) -> tuple[int, int, int]:
     """Characters of each part; they add up to `width`, and no part that is there gets none."""
     parts = (memory.weights_bytes, memory.kv_bytes, memory.reserve_bytes)
@@ -51,9 +70,9 @@ def bar(memory: Memory, *, style: Style, width: int = 40) -> str:
     )
     end = ">" if memory.weights_bytes + memory.kv_bytes > memory.total_bytes else "|"
     figures = (
-        f"{gib(memory.weights_bytes)} + {gib(memory.kv_bytes)} + {gib(memory.reserve_bytes)}"
+        f"{size(memory.weights_bytes)} + {size(memory.kv_bytes)} + {size(memory.reserve_bytes)}"
         if end == "|"
-        else f"{gib(memory.weights_bytes)} of weights, the card has {gib(memory.total_bytes)}"
+        else f"{size(memory.weights_bytes)} of weights, the card has {size(memory.total_bytes)}"
     )
     return f"{memory.label:<14.14} |{drawn}{end} {figures}"
 

@@ -42,7 +42,7 @@ def document(question: Question, answer: Answer) -> dict[str, Any]:
         "bytes_per_block": found.bytes_per_block,
         "num_blocks": found.num_blocks,
         "kv_tokens": found.kv_tokens,
-        "max_concurrency": _finite(found.max_concurrency),
+        "max_concurrency": finite(found.max_concurrency),
         "groups": [asdict(group) for group in found.groups],
         "weights_bytes_per_rank": stages[0] if stages else None,
         "weights_bytes_by_stage": list(stages) if stages else None,
@@ -101,7 +101,7 @@ def saved(savings: Savings) -> dict[str, Any]:
         "context_bytes": savings.context_bytes,
         "multi_head_bytes_per_token": savings.plain_bytes_per_token,
         "multi_head_context_bytes": savings.plain_context_bytes,
-        "factor": _finite(savings.factor),
+        "factor": finite(savings.factor),
         "techniques": list(savings.techniques),
     }
 
@@ -135,5 +135,6 @@ def _place(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _finite(number: float | None) -> float | None:
+def finite(number: float | None) -> float | None:
+    """The number, or None where JSON has none for it."""
     return number if number is not None and math.isfinite(number) else None

@@ -8,25 +8,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tonnage.cli import document as documents
-from tonnage.cli import table
-from tonnage.cli.answers import (
-    Answer,
-    Place,
-    Question,
-    bounded,
-    device_of,
-    given,
-    place_of,
-    ranks_that_hold,
-)
-from tonnage.cli.bar import Memory, bar, legend
+from tonnage.cli.answers import Answer, Place, Question, bounded, device_of, given, place_of
 from tonnage.cli.model import ModelFiles, read_model
 from tonnage.cli.output import render
-from tonnage.cli.style import printable, style_of
 from tonnage.gpus.cards import CARDS, COMMON, Card, card_named
 from tonnage.models import ConfigError, parse_config
 from tonnage.planning.fit import EngineOptions
-from tonnage.planning.savings import Savings, WhatIfError
+from tonnage.planning.savings import WhatIfError
 
 FITS: Final = 0
 DOES_NOT_FIT: Final = 1
@@ -57,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         )
         return _answer(options, question, cards)
     except (UsageError, WhatIfError) as error:
-        sys.stderr.write(f"tonnage fit: {printable(str(error))}\n")
+        _complain(str(error))
         return USAGE
     except ConfigError as error:
         return _refuse(options, files, error)
@@ -69,14 +57,13 @@ def _answer(options: argparse.Namespace, question: Question, cards: Sequence[Car
     if options.svg:
         _write_picture(options.svg, question, answers)
     if options.output == "text":
-        _print(question, answers, [(change, each.savings()) for change, each in changed])
+        from tonnage.cli.text import write  # noqa: PLC0415 - programs ask for the other forms
+
+        write(question, answers, [(change, each.savings()) for change, each in changed])
     else:
         document = _document(options, question, answers)
         if changed:
-            document["what_if"] = [
-                _changed_document(change, each, answers[0], exact=answers[0].exact)
-                for change, each in changed
-            ]
+            document["what_if"] = [_changed_document(change, each, answers[0]) for change, each in changed]
         sys.stdout.write(render(document, options.output))
     return _exit_code(answers)
 
@@ -171,84 +158,44 @@ def _document(options: argparse.Namespace, question: Question, answers: Sequence
     }
 
 
-def _changed_document(change: str, question: Question, like: Answer, *, exact: bool) -> dict[str, Any]:
+def _changed_document(change: str, question: Question, like: Answer) -> dict[str, Any]:
     """A changed model with the KV bytes of an answer about the published one."""
     found = question.fit(like.place.device, kv_dtype=like.kv_dtype, kv_bytes=like.kv_bytes)
     return {
         "change": change,
         "saved": documents.saved(question.savings()),
         "kv_bytes": like.kv_bytes,
-        "kv_bytes_exact": exact,
         "supported": found.supported,
         "fits": found.fits,
         "reason": found.reason,
         "message": found.message,
         "kv_tokens": found.kv_tokens,
-        "max_concurrency": found.max_concurrency,
+        "max_concurrency": documents.finite(found.max_concurrency),
     }
 
 
-def _print(question: Question, answers: Sequence[Answer], changes: Sequence[tuple[str, Savings]]) -> None:
-    style = style_of(sys.stdout)
-    saved = question.savings()
-    lines = [*table.heading(question, saved, answers), ""]
-    if changes:
-        lines += [*table.what_ifs(changes, saved), ""]
-    lines += table.rows(answers, _hints(question, answers), style)
-    lines += ["", *table.footnotes(answers)]
-    if len(answers) == 1:
-        only = answers[0]
-        why = documents.message(only)
-        lines += ["", *([printable(why)] if why else table.details(only))]
-    bars = _memories(answers)
-    if bars:
-        lines += ["", legend(style), *(bar(each, style=style) for each in bars)]
-    sys.stdout.write("\n".join(lines) + "\n")
-
-
-def _hints(question: Question, answers: Sequence[Answer]) -> dict[str, int]:
-    """For places that do not hold the model: ranks on which they would."""
-    hints: dict[str, int] = {}
-    for answer in answers:
-        place = answer.place
-        if answer.exact or answer.kv_dtype != "auto" or answer.fit.fits or not answer.fit.supported:
-            continue
-        ranks = ranks_that_hold(question, place, kv_dtype="auto")
-        if ranks is not None and place.card is not None:
-            hints[place.card] = ranks
-    return hints
-
-
-def _memories(answers: Sequence[Answer]) -> list[Memory]:
-    """One bar for each card."""
-    memories: dict[str, Memory] = {}
-    for answer in answers:
-        place = answer.place
-        if place.card is None or not place.memory_bytes or not answer.fit.supported:
-            continue
-        memory = Memory(
-            label=printable(place.card),
-            total_bytes=place.memory_bytes,
-            weights_bytes=answer.weights_bytes or 0,
-            kv_bytes=answer.kv_bytes,
-        )
-        memories.setdefault(place.card, memory)
-    return list(memories.values())
-
-
 def _write_picture(path: str, question: Question, answers: Sequence[Answer]) -> None:
-    from tonnage.cli.svg import picture  # noqa: PLC0415 - only --svg needs it
+    from tonnage.cli.bar import memories  # noqa: PLC0415 - only --svg needs these
+    from tonnage.cli.svg import picture  # noqa: PLC0415
 
-    bars = _memories(answers)
+    bars = memories(answers)
     if not bars:
-        raise UsageError("--svg draws cards: leave out --kv-bytes, or no answer is supported")
+        raise UsageError("--svg draws cards: leave out --kv-bytes; a refused start has no picture either")
     note = "Upper bounds: activations, CUDA graphs and other processes take more than is shown."
-    text = picture(f"{question.files.name} on one GPU of each kind", bars, note=note)
+    ranks = question.options.tensor_parallel * question.options.pipeline_parallel
+    title = f"{question.files.name}: memory of {'one GPU' if ranks == 1 else f'each of {ranks} GPUs'}"
+    text = picture(title, bars, note=note)
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _complain(text: str) -> None:
+    from tonnage.cli.style import printable  # noqa: PLC0415 - only errors need it here
+
+    sys.stderr.write(f"tonnage fit: {printable(text)}\n")
 
 
 def _exit_code(answers: Sequence[Answer]) -> int:
@@ -259,7 +206,7 @@ def _exit_code(answers: Sequence[Answer]) -> int:
 
 def _refuse(options: argparse.Namespace, files: ModelFiles | None, error: ConfigError) -> int:
     if options.output == "text":
-        sys.stderr.write(f"tonnage fit: {error.reason}: {printable(error.message)}\n")
+        _complain(f"{error.reason}: {error.message}")
     else:
         document = documents.refusal(
             options.model,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import gc
+import os
 import sys
 from collections.abc import Sequence
 
 from tonnage import __version__
-from tonnage.cli.arguments import add_fit
+from tonnage.cli.arguments import Formatter, add_fit
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with all commands."""
     parser = argparse.ArgumentParser(
-        prog="tonnage", description="Size, start, verify and scale vLLM on Kubernetes by calculation."
+        prog="tonnage",
+        description="Size, start, verify and scale vLLM on Kubernetes by calculation.",
+        formatter_class=Formatter,
     )
     parser.add_argument("--version", action="version", version=f"tonnage {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -23,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="print the CustomResourceDefinition",
         description="Print the CustomResourceDefinition of LLMDeployment as YAML.",
         epilog="example: tonnage crd | kubectl apply --server-side -f -",
+        formatter_class=Formatter,
     )
     crd.set_defaults(run=_crd)
     return parser
@@ -46,8 +51,15 @@ def _crd(_options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code."""
+    gc.disable()  # a short process: looking for garbage takes longer than all it would free
     options = build_parser().parse_args(arguments)
-    sys.exit(options.run(options))
+    try:
+        code = options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
 
 
 if __name__ == "__main__":

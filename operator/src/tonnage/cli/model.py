@@ -8,20 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tonnage import catalogue
-from tonnage.models import (
-    ConfigError,
-    files_of_index,
-    header_length,
-    parse_json,
-    read_header,
-)
+from tonnage.models import ConfigError, parse_json
 from tonnage.models.fields import MAX_JSON_BYTES
 
 _CONFIG: Final = "config.json"
 _QUANTIZATION: Final = "hf_quant_config.json"
 _INDEX: Final = "model.safetensors.index.json"
 _SUFFIX: Final = ".safetensors"
-_MAX_FILES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +110,7 @@ def _from_hub(name: str, revision: str) -> ModelFiles:
             source=f"{hub.endpoint}/{name} at {revision}",
             config=config,
             hf_quant_config=hub.json(_QUANTIZATION),
-            checkpoint_bytes=_stated_bytes(index),
+            checkpoint_bytes=stated_bytes(index),
         )
     except HubError as error:
         raise ConfigError(error.reason, f"{error}; {similar(name)}") from None
@@ -127,29 +120,17 @@ def _checkpoint_bytes(path: str) -> int | None:
     """Bytes of the tensors in a directory: from the headers of its files, else what the index states."""
     index = _optional_json(os.path.join(path, _INDEX))
     try:
-        names = files_of_index(index) if index is not None else _safetensors(path)
-        if len(names) > _MAX_FILES:
-            raise ConfigError("WeightsUnreadable", f"{path} holds more than {_MAX_FILES} safetensors files")
-        files = [os.path.join(path, name) for name in names]
-        if all(os.path.isfile(file) for file in files):
-            return sum(map(_tensor_bytes, files)) if files else None
+        names = [name for name in os.listdir(path) if name.endswith(_SUFFIX)]
+        if not names:
+            return stated_bytes(index)
+        from tonnage.cli.checkpoint import tensor_bytes  # noqa: PLC0415 - most models are named without one
+
+        return tensor_bytes(path, sorted(names), index=index)
     except OSError as error:
         raise ConfigError("WeightsUnreadable", f"{error.filename}: {error.strerror}") from None
-    return _stated_bytes(index)
 
 
-def _safetensors(path: str) -> tuple[str, ...]:
-    return tuple(sorted(name for name in os.listdir(path) if name.endswith(_SUFFIX)))
-
-
-def _tensor_bytes(path: str) -> int:
-    name = os.path.basename(path)
-    with open(path, "rb") as file:
-        header = file.read(header_length(file.read(8), what=name))
-        return read_header(header, file_bytes=os.fstat(file.fileno()).st_size, what=name).total_bytes
-
-
-def _stated_bytes(index: dict[str, Any] | None) -> int | None:
+def stated_bytes(index: dict[str, Any] | None) -> int | None:
     """`metadata.total_size` of an index; anything but a sensible number is no statement."""
     metadata = index.get("metadata") if index else None
     stated = metadata.get("total_size") if isinstance(metadata, dict) else None

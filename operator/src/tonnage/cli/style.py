@@ -54,6 +54,8 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in text)
 
 
-def gib(amount_bytes: int) -> str:
-    """Bytes as GiB."""
+def size(amount_bytes: int) -> str:
+    """Bytes in GiB, small amounts in MiB."""
+    if 0 < amount_bytes < _GIB // 8:
+        return f"{amount_bytes / 2**20:.2f} MiB"
     return f"{amount_bytes / _GIB:.2f} GiB"

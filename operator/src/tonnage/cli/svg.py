@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tonnage.cli.bar import KV, RESERVE, WEIGHTS, Memory
-from tonnage.cli.style import gib
+from tonnage.cli.style import size
 
 _ROW: Final = 34
 _LEFT: Final = 150
@@ -25,12 +25,12 @@ def picture(title: str, memories: Sequence[Memory], *, note: str) -> str:
         f'viewBox="0 0 {_WIDTH} {height}" font-family="system-ui, sans-serif" font-size="13" role="img">',
         f"<title>{escape(title)}</title>",
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
-        _text(16, 28, title, size=17, weight="600"),
+        _text(16, 28, title, pixels=17, weight="600"),
     ]
     for row, memory in enumerate(memories):
         lines.extend(_bar(memory, y=_TOP + _ROW * row))
     lines.extend(_legend(y=_TOP + _ROW * len(memories) + 10))
-    lines.append(_text(16, height - 12, note, fill="#667085", size=12))
+    lines.append(_text(16, height - 12, note, fill="#667085", pixels=12))
     lines.append("</svg>")
     return "\n".join(lines) + "\n"
 
@@ -50,14 +50,14 @@ def _bar(memory: Memory, *, y: int) -> list[str]:
         length = _BAR * amount / total
         lines.append(
             f'<rect x="{position:.1f}" y="{y}" width="{length:.1f}" height="22" fill="{_FILLS[name]}">'
-            f"<title>{escape(f'{name}: {gib(amount)}')}</title></rect>"
+            f"<title>{escape(f'{name}: {size(amount)}')}</title></rect>"
         )
         position += length
     over = memory.weights_bytes > memory.total_bytes
     figures = (
-        f"weights {gib(memory.weights_bytes)}, more than {gib(memory.total_bytes)}"
+        f"weights {size(memory.weights_bytes)}, more than {size(memory.total_bytes)}"
         if over
-        else f"{gib(memory.weights_bytes)} + {gib(memory.kv_bytes)} of {gib(memory.total_bytes)}"
+        else f"{size(memory.weights_bytes)} + {size(memory.kv_bytes)} of {size(memory.total_bytes)}"
     )
     lines.append(_text(_LEFT + _BAR + 12, y + 15, figures, fill="#b42318" if over else "#101828"))
     return lines
@@ -72,7 +72,6 @@ def _legend(*, y: int) -> list[str]:
     return lines
 
 
-def _text(x: int, y: int, text: str, *, size: int = 13, fill: str = "#101828", weight: str = "400") -> str:
-    return (
-        f'<text x="{x}" y="{y}" font-size="{size}" font-weight="{weight}" fill="{fill}">{escape(text)}</text>'
-    )
+def _text(x: int, y: int, text: str, *, pixels: int = 13, fill: str = "#101828", weight: str = "400") -> str:
+    look = f'font-size="{pixels}" font-weight="{weight}" fill="{fill}"'
+    return f'<text x="{x}" y="{y}" {look}>{escape(text)}</text>'

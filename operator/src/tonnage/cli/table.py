@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tonnage.cli.answers import Answer, Question
-from tonnage.cli.document import message
-from tonnage.cli.style import Style, gib, printable
+from tonnage.cli.style import Style, printable, size
+from tonnage.planning.fit import Fit
 from tonnage.planning.savings import Savings
 
 
 def heading(question: Question, savings: Savings, answers: Sequence[Answer]) -> list[str]:
     """What was read, what the architecture saves, what the weights take."""
-    files, options = question.files, question.options
+    files = question.files
     name = printable(files.name)
     lines = [
         f"{name}: {question.shape.architecture}, from {files.origin} {printable(files.source)}",
@@ -20,17 +20,10 @@ def heading(question: Question, savings: Savings, answers: Sequence[Answer]) -> 
         f"  KV cache  {_tokens(savings)}",
         f"            {_plainly(savings)}",
     ]
-    weights = next((each.fit.weights_bytes_by_stage for each in answers if each.fit.supported), None)
-    if weights:
-        stages = ", ".join(map(gib, weights)) if len(set(weights)) > 1 else gib(weights[0])
-        lines.append(f"  weights   {stages} on each rank{_ranks(options.tensor_parallel, len(weights))}")
-    elif files.checkpoint_bytes is not None:
-        lines.append(f"  weights   {gib(files.checkpoint_bytes)} in the checkpoint; per rank not known")
-    else:
-        lines.append("  weights   not known: this checkpoint's format is not planned yet")
     settled = next((each.fit for each in answers if each.fit.supported), None)
     if settled is not None:
         assumed = f", by the rules of {settled.engine_rules}" if settled.assumed else ""
+        lines.append(f"  weights   {_weights(question, settled)}")
         lines.append(
             f"  engine    vLLM {question.engine_version}{assumed}, context {settled.context_tokens:,}"
         )
@@ -51,8 +44,10 @@ def rows(answers: Sequence[Answer], hints: dict[str, int], style: Style) -> list
     for answer in answers:
         place = answer.place.card or "given"
         first = place != shown
+        if not first and answer.kv_bytes == 0:
+            continue  # refused, or no room beside the weights: for no KV dtype
         shown = place
-        memory = gib(answer.place.memory_bytes) if answer.place.memory_bytes and first else ""
+        memory = size(answer.place.memory_bytes) if answer.place.memory_bytes and first else ""
         table.append((place if first else "", memory, answer.kv_dtype, *_outcome(answer, hints)))
     widths = [max(len(row[column]) for row in table) for column in range(7)]
     return [_row(row, widths, style, header=index == 0) for index, row in enumerate(table)]
@@ -64,8 +59,8 @@ def footnotes(answers: Sequence[Answer]) -> list[str]:
     if any(not answer.exact for answer in answers):
         share = answers[0].place.utilization or 0.0
         lines.append(
-            f"upper bounds: {share:.0%} of the card less the weights; activations, CUDA graphs and other "
-            "processes take more, so 'yes' means 'at most', and 'no' is certain"
+            f"upper bounds: {share:.0%} of the card less the weights. Activations, CUDA graphs and other "
+            "processes take more: 'no' is certain, 'yes' is not"
         )
     return lines
 
@@ -91,7 +86,7 @@ def _outcome(answer: Answer, hints: dict[str, int]) -> tuple[str, str, str, str,
     found = answer.fit
     if not found.supported:
         return "refused", "", "", "", _short(found.message or found.reason or "")
-    kv = gib(answer.kv_bytes)
+    kv = size(answer.kv_bytes)
     if found.fits:
         tokens = "" if found.kv_tokens is None else f"{found.kv_tokens:,}"
         requests = "" if found.max_concurrency is None else f"{found.max_concurrency:.2f}"
@@ -99,7 +94,7 @@ def _outcome(answer: Answer, hints: dict[str, int]) -> tuple[str, str, str, str,
     ranks = hints.get(answer.place.card or "")
     remedy = f"; fits with --tensor-parallel {ranks}" if ranks and answer.kv_dtype == "auto" else ""
     if answer.weights_too_large and answer.weights_bytes is not None:
-        return "no", kv, "", "", f"weights {gib(answer.weights_bytes)}{remedy}"
+        return "no", kv, "", "", f"weights {size(answer.weights_bytes)}{remedy}"
     longest = found.estimated_max_context
     why = f"at most {longest:,} tokens long" if longest else "not one request"
     return "no", kv, "", "", why + remedy
@@ -120,24 +115,31 @@ def _row(row: tuple[str, ...], widths: Sequence[int], style: Style, *, header: b
 
 def _tokens(savings: Savings) -> str:
     return (
-        f"{savings.bytes_per_token:,} bytes a token, {gib(savings.context_bytes)} for a request of "
+        f"{savings.bytes_per_token:,} bytes a token, {size(savings.context_bytes)} for a request of "
         f"{savings.context_tokens:,}"
     )
 
 
 def _plainly(savings: Savings) -> str:
+    if not savings.plain_context_bytes:
+        return "no layer of attention to compare with"
     if savings.plain_context_bytes == savings.context_bytes:
         return "as multi-head attention: the architecture saves nothing"
-    return f"{savings.factor:.1f}x less than {gib(savings.plain_context_bytes)} with multi-head attention"
+    return f"{savings.factor:.1f}x less than {size(savings.plain_context_bytes)} with multi-head attention"
 
 
-def _ranks(tensor: int, stages: int) -> str:
-    staged = f" in {stages} stages" if stages > 1 else ""
-    return f" of {tensor}{staged}" if tensor > 1 or stages > 1 else ""
+def _weights(question: Question, settled: Fit) -> str:
+    stages = settled.weights_bytes_by_stage
+    if stages is not None:
+        ranks = question.options.tensor_parallel * len(stages)
+        amounts = ", ".join(map(size, stages)) if len(set(stages)) > 1 else size(stages[0])
+        where = "on the ranks of each stage" if len(set(stages)) > 1 else f"on each of {ranks} ranks"
+        return f"{amounts} {where if ranks > 1 else 'on one rank'}"
+    stored = question.files.checkpoint_bytes
+    if stored is not None:
+        return f"{size(stored)} in the checkpoint; what a rank holds of it is not known"
+    return "not known: the format of this checkpoint is not planned yet"
 
 
 def _short(text: str) -> str:
     return printable(text if len(text) <= 70 else f"{text[:67]}...")
-
-
-__all__ = ["details", "footnotes", "heading", "message", "rows", "what_ifs"]

@@ -11,6 +11,7 @@ from tonnage.engines.kernels import (
     Need,
     NoKernelError,
     choose_kernel,
+    kernel_named,
 )
 from tonnage.engines.kv_dtypes import (
     KV_DTYPES,
@@ -43,5 +44,6 @@ __all__ = [
     "gpu_rules_for",
     "head_state_bytes",
     "is_quantized",
+    "kernel_named",
     "rules_for",
 ]

@@ -108,7 +108,7 @@ def choose_kernel(need: Need) -> Kernel:
     for name in _priorities(need):
         reason = _CHECKS[name](need)
         if reason is None:
-            kernel = _kernel(name, need)
+            kernel = kernel_named(name, need)
             if need.block_tokens is None or kernel.runs_blocks_of(need.block_tokens):
                 return kernel
             reason = f"not in blocks of {need.block_tokens}"
@@ -332,7 +332,8 @@ _CHECKS: Final[dict[str, Callable[[Need], str | None]]] = {
 }
 
 
-def _kernel(name: str, need: Need) -> Kernel:
+def kernel_named(name: str, need: Need) -> Kernel:
+    """A kernel by its name, with the block sizes it runs for this need."""
     if name == "FLASHINFER":
         return Kernel(name=name, block_sizes=_flashinfer_blocks(need))
     if name == "TRITON_FLASHINFER":

@@ -1,9 +1,9 @@
 """NVIDIA cards: what the driver calls them, how much memory CUDA shows, their compute capability.
 
-Sources. Compute capability: NVIDIA, "CUDA GPU Compute Capability" (developer.nvidia.com/cuda-gpus). Stated memory:
-NVIDIA's data sheet of each product, and the table of the "MIG User Guide" (docs.nvidia.com) for B200 and
-GB200. Visible memory: what engines logged as the card's total in start-ups collected for this project and
-measured on an H200; it is less than stated, because ECC and the driver keep some.
+Sources. Compute capability: NVIDIA, "CUDA GPU Compute Capability" (developer.nvidia.com/cuda-gpus). Stated
+memory: NVIDIA's data sheet of each product, and the table of the "MIG User Guide" (docs.nvidia.com) for B200
+and GB200. Visible memory: what engines logged as the card's total in start-ups collected for this project,
+and measured on an H200; it is less than stated, because ECC and the driver keep some.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from tonnage.models.body import (
     MAX_CONTEXT,
@@ -68,7 +69,9 @@ class Mixture:
     Field names say where the config states them; an expert count of 0 or an absent one means no experts.
     `first_dense` names the count of leading layers without experts, `every` the stride of layers with them.
     `router_element` is the element of the router's weight. `count_aliases` are other names of the count in
-    configs that newer versions of transformers wrote; families that have them must state it.
+    configs that newer versions of transformers wrote; families that have them must state it. `kinds` names
+    the list that says "sparse" or "dense" for each layer where there is one, `last` the last layer with
+    experts (-1: the model's last).
     `correction_switch` names the boolean without which there is no correction bias. Shared experts are one
     MLP at `shared_path`: `shared_intermediate` names its width, or `shared_count` how many times a routed
     expert's it is; `shared_gate` weighs it, a `lone_gate` is held without one too.
@@ -91,23 +94,27 @@ class Mixture:
     first_dense: str | None = None
     every: str | None = None
     only_dense: str | None = None
+    last: str | None = None
+    kinds: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
     """How a family's decoder is built and how its config.json is read.
 
-    `names` maps our field names to the family's own, an empty name to none at all. `per_layer` says whether the engine's model honours
-    `layer_types` layer by layer; where it does not, a mixture is refused, as the engine itself refuses it
-    or ignores it. `window_switch` names the boolean without which `sliding_window` means nothing. `norms`
-    counts vectors of the hidden size in a layer, biases of LayerNorm included, `final_norms` those after
-    the last layer, `first_norms` those after the token table. `gated` MLPs fuse gate and up projections.
+    `names` maps our field names to the family's own, an empty name to none at all. `per_layer` says whether
+    the engine's model honours `layer_types` layer by layer; where it does not, a mixture is refused, as the
+    engine itself refuses it or ignores it. `window_switch` names the boolean without which `sliding_window`
+    means nothing. `norms` counts vectors of the hidden size in a layer, biases of LayerNorm included,
+    `final_norms` those after the last layer, `first_norms` those after the token table. `gated` MLPs fuse
+    gate and up projections.
 
     `qk_norm_switch` names the boolean without which there are no norms of queries and keys, `softcap` the
-    field that caps attention scores, `unplanned` fields that must not be true. `tied`
-    families have no output head whatever the config says, `own_head` ones always have one; `every_stage` ones hold on every stage of a
-    pipeline what others hold on the first or the last. `qkv`, `output`, `inward`, `outward` and `head` are
-    the engine's names of the linear layers.
+    field that caps attention scores, `unplanned` fields that must not be true, `needed` ones that must not
+    be false. `tied` families have no output head whatever the config says, `own_head` ones always have one;
+    `every_stage` ones hold on every stage of a pipeline what others hold on the first or the last. `qkv`,
+    `output`, `inward`, `outward` and `head` are the engine's names of the linear layers, `output_gate` that
+    of one as wide as the heads.
     """
 
     names: dict[str, str] = field(default_factory=dict)
@@ -144,8 +151,22 @@ class Style:
     tied: bool = False
     own_head: bool = False
     every_stage: bool = False
+    output_gate: str = ""
     softcap: str | None = None
+    needed: tuple[str, ...] = ()
     unplanned: tuple[str, ...] = ()
+
+
+ATTENTION_BIAS: Final = Bias(fields=("attention_bias",))
+MLP_BIAS: Final = Bias(fields=("mlp_bias",))
+LLAMA_BIAS: Final = Bias(fields=("attention_bias", "bias"))
+LLAMA: Final = Style(
+    windows=Windows.ALL,
+    qkv_bias=Bias(fields=LLAMA_BIAS.fields, decided_by="qkv_bias"),
+    output_bias=LLAMA_BIAS,
+    mlp_bias=MLP_BIAS,
+)
+"""What llama.py builds, and with it all models that are made of its layers."""
 
 
 def read_decoder(source: Source, style: Style, *, windows: Sequence[int | None] | None = None) -> Body:
@@ -153,7 +174,7 @@ def read_decoder(source: Source, style: Style, *, windows: Sequence[int | None] 
 
     Raises `ConfigError`.
     """
-    _refuse(source, style.unplanned)
+    _refuse(source, style)
     shape = attention_shape(source, style)
     windows = window_tokens(source, style) if windows is None else windows
     layers = tuple(
@@ -172,12 +193,15 @@ def read_decoder(source: Source, style: Style, *, windows: Sequence[int | None] 
     )
 
 
-def _refuse(source: Source, unplanned: tuple[str, ...]) -> None:
-    for name in unplanned:
-        if source.fields.raw(name):
-            raise ConfigError(
-                "UnsupportedAttention", f"config.json: {source.architecture} sets {name}; not planned"
-            )
+def _refuse(source: Source, style: Style) -> None:
+    refused = [name for name in style.unplanned if source.fields.raw(name)]
+    refused += [name for name in style.needed if source.fields.raw(name) is False]
+    if refused:
+        raise ConfigError(
+            "UnsupportedAttention",
+            f"config.json: {source.architecture} sets {refused[0]} to {source.fields.raw(refused[0])!r:.60}; "
+            "not planned",
+        )
 
 
 def _traits(source: Source, style: Style) -> frozenset[Trait]:
@@ -241,6 +265,10 @@ def attention(sheet: Sheet, source: Source, style: Style, shape: AttentionShape)
         bias=style.output_bias.read(source),
     )
     sheet.attention(f"{path}.attn")
+    if style.output_gate:
+        sheet.column_parallel(
+            f"{path}.{style.output_gate}", shape.hidden, shape.query_heads * shape.head_size
+        )
     if _switched(source, style.qk_norm_switch):
         qk_norms(sheet, style.qk_norm, shape)
     if style.sinks:
@@ -271,11 +299,12 @@ def mlp(
     inward: str = "",
     outward: str = "down_proj",
 ) -> None:
-    """Write down an MLP: gate and up fused and down, or up and down."""
+    """Write down an MLP: gate and up fused and down, or up and down; `path` may be empty."""
     inward = inward or ("gate_up_proj" if gated else "up_proj")
     rows = (intermediate, intermediate) if gated else (intermediate,)
-    sheet.column_parallel(f"{path}.{inward}", hidden, *rows, bias=bias)
-    sheet.row_parallel(f"{path}.{outward}", intermediate, hidden, bias=bias)
+    prefix = f"{path}." if path else ""
+    sheet.column_parallel(f"{prefix}{inward}", hidden, *rows, bias=bias)
+    sheet.row_parallel(f"{prefix}{outward}", intermediate, hidden, bias=bias)
 
 
 def mixture(sheet: Sheet, source: Source, style: Mixture, *, hidden: int, gated: bool) -> None:
@@ -393,12 +422,32 @@ def has_experts(source: Source, style: Mixture, index: int) -> bool:
     """Whether layer `index` has routed experts."""
     if not expert_count(source, style):
         return False
+    listed = _expert_layers(source, style)
+    if listed is not None:
+        return index < len(listed) and listed[index]
+    if style.last and index > _last_layer(source, style.last):
+        return False
     if style.first_dense and index < (source.optional_size(style.first_dense, high=MAX_LAYERS) or 0):
         return False
     if style.only_dense and index in _listed(source, style.only_dense):
         return False
     every = source.optional_size(style.every, low=1, high=MAX_LAYERS) if style.every else None
     return every is None or (index + 1) % every == 0
+
+
+def _expert_layers(source: Source, style: Mixture) -> list[bool] | None:
+    """The list of layers as "has experts", None where there is none."""
+    kinds = source.fields.optional_texts(style.kinds, max_items=MAX_LAYERS) if style.kinds else None
+    if kinds is None or style.kinds is None:
+        return None
+    if set(kinds) - {"sparse", "dense"}:
+        source.fields.fail(style.kinds, "holds something else than sparse and dense")
+    return [kind == "sparse" for kind in kinds]
+
+
+def _last_layer(source: Source, name: str) -> int:
+    stated = source.optional_size(name, low=-1, high=MAX_LAYERS)
+    return MAX_LAYERS if stated is None or stated == -1 else stated
 
 
 def intermediate_size(source: Source, style: Style, hidden: int) -> int:

@@ -34,8 +34,8 @@ NOT_PLANNED: Final[Mapping[str, str]] = {
 """Keys whose presence with a true value means a cache this version does not plan; refused by name."""
 
 
-def text_family(wrapper: Family, text: Fields, architecture: str) -> Family:
-    """The family that reads the text model of a wrapper. Raises `ConfigError` where none does."""
+def text_architecture(wrapper: Family, text: Fields, architecture: str) -> str:
+    """The architecture that reads the text model of a wrapper. Raises `ConfigError` where none does."""
     model_type = text.optional_text("model_type")
     name = wrapper.texts.get(model_type or ABSENT, wrapper.texts.get(ANY))
     if name is None:
@@ -44,15 +44,16 @@ def text_family(wrapper: Family, text: Fields, architecture: str) -> Family:
             "UnsupportedAttention",
             f"config.json: {architecture} wraps a text model of model_type {model_type!r}; known: {known}",
         )
-    return FAMILIES[name]
+    return name
 
 
 def with_text(wrapper: Family, text: Fields, architecture: str) -> Family:
     """A wrapper with what the family of its text model says of the text part; its own defaults win."""
-    inner = text_family(wrapper, text, architecture)
+    name = text_architecture(wrapper, text, architecture)
+    inner = FAMILIES[name]
     return replace(
         wrapper,
-        defaults={**inner.defaults, **wrapper.defaults},
+        defaults={**inner.defaults, **wrapper.text_defaults.get(name, {}), **wrapper.defaults},
         plans=wrapper.plans | inner.plans,
         rope_scales_context=inner.rope_scales_context,
     )

@@ -28,7 +28,8 @@ class Family:
 
     `texts` says which architecture's family reads the text model of a wrapper, by the model_type of the
     text part: `ANY` for all others, `ABSENT` where it states none. That family's defaults and plans are the
-    wrapper's too. `flat` wrappers may state the text model beside the rest instead of in an object.
+    wrapper's too, and `text_defaults` of that architecture. `flat` wrappers may state the text model beside
+    the rest instead of in an object.
     """
 
     defaults: Mapping[str, object] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class Family:
     rope_scales_context: bool = True
     plans: frozenset[str] = frozenset()
     texts: Mapping[str, str] = field(default_factory=dict)
+    text_defaults: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     flat: bool = False
 
 

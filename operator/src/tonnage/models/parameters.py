@@ -56,11 +56,13 @@ class Tile(StrEnum):
     """A multiple that follows from the kernel the engine picks for a GPU: planning knows it per compute
     capability.
 
-    MXFP4_HIDDEN: hidden size of GPT-OSS's experts.
+    MXFP4_HIDDEN: the hidden size of GPT-OSS's experts. PLAIN_EXPERTS: a rank's share of the width of experts
+    that are not quantized.
     """
 
     NONE = ""
     MXFP4_HIDDEN = "mxfp4-hidden"
+    PLAIN_EXPERTS = "plain-experts"
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,5 +238,8 @@ class ModelProfile:
 
 
 def runs_of(layers: Iterable[Layer]) -> tuple[LayerRun, ...]:
-    """Consecutive equal layers as runs."""
-    return tuple(LayerRun(layer=layer, layers=sum(1 for _ in run)) for layer, run in groupby(layers))
+    """Consecutive equal layers as runs; equal layers become one object, so that what is worked out for one
+    can be kept by its identity."""
+    known: dict[Layer, Layer] = {}
+    alike = (known.setdefault(layer, layer) for layer in layers)
+    return tuple(LayerRun(layer=layer, layers=sum(1 for _ in run)) for layer, run in groupby(alike))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from tonnage.models.parameters import MODEL, Dimension, Parameter, Part, heads, ranks, whole
+from tonnage.models.parameters import MODEL, Dimension, Parameter, Part, Tile, heads, ranks, whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,9 @@ class Experts:
     """The routed experts of one layer: `count` MLPs from `hidden` to `intermediate` and back.
 
     `gated` experts hold two matrices on the way in, fused. `name` as in `Matrix`. Where `pieces` is stated,
-    a rank holds at least one of so many equal pieces of the intermediate size.
+    a rank holds at least one of so many equal pieces of the intermediate size. `tiled` is False where the
+    activation or the routing is none that Blackwell's kernel for unquantized experts knows
+    (vllm/model_executor/layers/fused_moe/experts/trtllm_bf16_moe.py 0.32).
     """
 
     name: str
@@ -38,6 +40,7 @@ class Experts:
     gated: bool = True
     bias: bool = False
     pieces: int = 0
+    tiled: bool = True
 
     @property
     def width(self) -> Part:
@@ -77,12 +80,13 @@ class Unquantized:
 
     def experts(self, experts: Experts) -> tuple[Parameter, ...]:
         """Both matrices of all experts, and their biases."""
-        inward = experts_inward(experts)
+        width = replace(experts.width, tile=Tile.PLAIN_EXPERTS) if experts.tiled else experts.width
+        inward = Dimension((width,) * (2 if experts.gated else 1))
         weights = (
             Parameter(MODEL, (inward, Dimension((whole(experts.hidden),))), experts.count),
             Parameter(
                 MODEL,
-                (Dimension((whole(experts.hidden),)), Dimension((experts.width,))),
+                (Dimension((whole(experts.hidden),)), Dimension((width,))),
                 experts.count,
             ),
         )

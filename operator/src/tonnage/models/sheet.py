@@ -86,8 +86,9 @@ class Sheet:
         gated: bool = True,
         bias: bool = False,
         pieces: int = 0,
+        tiled: bool = True,
     ) -> None:
-        """Routed experts (`FusedMoE`); `pieces` as in `Experts`."""
+        """Routed experts (`FusedMoE`); `pieces` and `tiled` as in `Experts`."""
         experts = Experts(
             name=self._prefix + name,
             count=count,
@@ -96,6 +97,7 @@ class Sheet:
             gated=gated,
             bias=bias,
             pieces=pieces,
+            tiled=tiled,
         )
         self._parameters.extend(self._scheme.experts(experts))
 

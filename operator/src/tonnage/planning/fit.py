@@ -184,15 +184,10 @@ def _weights(laid: LaidOut) -> tuple[int, ...] | None:
             tensor_parallel=options.tensor_parallel,
             pipeline_parallel=options.pipeline_parallel,
             expert_parallel=options.expert_parallel,
-            float32_routers=not _has_router_kernels(laid.settled.device),
+            capability=laid.settled.device.compute_capability,
         )
     except IndivisibleError as error:
         raise RefusedError("tp_not_divisible", f"{shape.architecture}: {error}") from None
-
-
-def _has_router_kernels(device: Device) -> bool:
-    capability = device.compute_capability
-    return capability is not None and (capability == (9, 0) or capability[0] == 10)
 
 
 def _too_small(laid: LaidOut, *, kv_bytes: int, longest: int) -> str:

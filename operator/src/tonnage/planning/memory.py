@@ -203,11 +203,15 @@ class _Layers:
 
     def __init__(self, runs: Sequence[LayerCaches], stages: int) -> None:
         numbers: dict[PagedLayer, int] = {}
+        rows: dict[int, list[int]] = {}
         self.stages = stages
         self.order: list[int] = []
         self.stage: list[int] = []
         for run in runs:
-            row = [numbers.setdefault(cache, len(numbers)) for cache in run.caches]
+            row = rows.get(id(run.caches))
+            if row is None:
+                row = [numbers.setdefault(cache, len(numbers)) for cache in run.caches]
+                rows[id(run.caches)] = row
             self.order.extend(row * run.layers)
             self.stage.extend([run.stage] * (len(row) * run.layers))
         self.distinct: tuple[PagedLayer, ...] = tuple(numbers)

@@ -26,6 +26,7 @@ from tonnage.engines import (
     element_bytes,
     head_state_bytes,
     is_quantized,
+    kernel_named,
 )
 from tonnage.models import (
     ELEMENT_BYTES,
@@ -206,16 +207,25 @@ class _Pager:
 
     @cached_property
     def kernels(self) -> list[Kernel]:
-        """Distinct attention kernels in layer order (`_find_non_ssm_backends`)."""
-        found: list[Kernel] = []
-        for layer, _, skipped in self.spans:
+        """Distinct attention kernels in layer order (`_find_non_ssm_backends`), with the block sizes they
+        state for the model's head size."""
+        found: dict[str, Kernel] = {}
+        distinct = {(id(layer), skipped): (layer, skipped) for layer, _, skipped in self.spans}
+        for layer, skipped in distinct.values():
             for spec in layer.caches:
                 if isinstance(spec, RecurrentState):
                     continue
                 kernel = self.kernel(spec, skipped=skipped)
-                if kernel.name not in {known.name for known in found}:
-                    found.append(kernel)
-        return found
+                if kernel.name not in found:
+                    found[kernel.name] = self._as_the_model(kernel, spec, skipped=skipped)
+        return list(found.values())
+
+    def _as_the_model(self, kernel: Kernel, spec: CacheSpec, *, skipped: bool) -> Kernel:
+        if self.settled.on_cpu or not isinstance(spec, HeadedSpec) or spec.head_size == self.shape.head_size:
+            return kernel
+        need = self._need(spec, skipped=skipped)
+        size = self.shape.head_size
+        return kernel_named(kernel.name, replace(need, head_size=size, head_size_v=size))
 
     # Block size
 
@@ -381,8 +391,12 @@ class _Pager:
             sum(run.layers for run in self.shape.layers), self.settled.options.pipeline_parallel
         )
         position = 0
+        known: dict[tuple[int, bool], tuple[PagedLayer, ...]] = {}
         for layer, count, skipped in self.spans:
-            caches = tuple(self._paged(spec, skipped=skipped) for spec in layer.caches)
+            caches = known.get((id(layer), skipped))
+            if caches is None:
+                caches = tuple(self._paged(spec, skipped=skipped) for spec in layer.caches)
+                known[id(layer), skipped] = caches
             for stage, (begin, end) in enumerate(bounds):
                 held = min(position + count, end) - max(position, begin)
                 if held > 0 and caches:
@@ -413,7 +427,8 @@ class _Pager:
         if isinstance(spec, ChunkedLocal):
             kind, remembered = Kind.CHUNKED, spec.chunk_tokens
         elif isinstance(spec, CrossAttention):
-            kind, remembered = Kind.CROSS, self.shape.encoder_tokens
+            # config/scheduler.py: max_num_encoder_input_tokens is max_num_batched_tokens.
+            kind, remembered = Kind.CROSS, self.settled.max_num_batched_tokens
         return PagedLayer(
             kind=kind,
             block_tokens=self.block_tokens,

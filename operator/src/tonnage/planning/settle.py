@@ -99,8 +99,8 @@ def settle(shape: ModelShape, *, device: Device, options: EngineOptions, engine_
     """The engine's settings for these options. Raises `RefusedError`."""
     rules = _rules(device, engine_version)
     _check_ranges(options)
-    _check_ranks(shape, options)
     context, auto_fit = _context(shape, options)
+    _check_ranks(shape, options)
     batched, sequences = _batch(shape, device, options, rules, context)
     prefix_caching = _prefix_caching(shape, device, options, rules)
     if _latent_on_cpu(shape, device):

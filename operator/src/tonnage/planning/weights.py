@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from math import prod
+from collections.abc import Sequence
+from math import gcd, prod
 from typing import Final
 
 from tonnage.models import ELEMENT_BYTES, MODEL, ROUTER, Dimension, Layer, ModelShape, Parameter, Part, Split
+from tonnage.models.parameters import MIN_FITTED, Rounding, Tile
+
+Capability = tuple[int, int]
+
+_HOPPER: Final[Capability] = (9, 0)
 
 
 class IndivisibleError(ValueError):
@@ -20,17 +25,19 @@ def weight_bytes(
     tensor_parallel: int = 1,
     pipeline_parallel: int = 1,
     expert_parallel: bool = False,
-    float32_routers: bool = False,
+    capability: Capability | None = _HOPPER,
 ) -> tuple[int, ...]:
     """Bytes of the parameters of one rank of each pipeline stage.
 
-    `float32_routers`: the card has no kernels that compute routers in float32 from the model's dtype.
-
-    Sizes before `process_weights_after_loading`, as `sum(p.numel() * p.element_size())` counts them. Raises
+    `capability` is the compute capability of the cards, None for CPU nodes. Sizes are those before
+    `process_weights_after_loading`, as `sum(p.numel() * p.element_size())` counts them. Raises
     `IndivisibleError`.
     """
     rules = _Ranks(
-        dtype=dtype, tensor=tensor_parallel, experts=expert_parallel, float32_routers=float32_routers
+        dtype=dtype,
+        tensor=tensor_parallel,
+        experts=expert_parallel,
+        capability=capability,
     )
     outside = shape.outside
     stages = []
@@ -76,15 +83,21 @@ def stage_bounds(layers: int, stages: int) -> list[tuple[int, int]]:
 class _Ranks:
     """Counts bytes for one set of ranks."""
 
-    def __init__(self, *, dtype: str, tensor: int, experts: bool, float32_routers: bool) -> None:
+    def __init__(self, *, dtype: str, tensor: int, experts: bool, capability: Capability | None) -> None:
         model_bytes = ELEMENT_BYTES[dtype]
-        router_bytes = ELEMENT_BYTES["float32"] if float32_routers else model_bytes
+        router_bytes = model_bytes if _has_router_kernels(capability) else ELEMENT_BYTES["float32"]
         self._element_bytes: Final = {**ELEMENT_BYTES, MODEL: model_bytes, ROUTER: router_bytes}
         self._tensor: Final = tensor
         self._experts: Final = experts
+        self._capability: Final = capability
+        self._known: Final[dict[int, int]] = {}
 
-    def bytes_of(self, parameters: Iterable[Parameter]) -> int:
-        return sum(self._bytes(parameter) for parameter in parameters)
+    def bytes_of(self, parameters: Sequence[Parameter]) -> int:
+        # By identity: equal layers are one object, and the shape holds them as long as this lives.
+        known = self._known.get(id(parameters))
+        if known is None:
+            known = self._known[id(parameters)] = sum(self._bytes(parameter) for parameter in parameters)
+        return known
 
     def _bytes(self, parameter: Parameter) -> int:
         element = self._element_bytes[parameter.element]
@@ -93,12 +106,62 @@ class _Ranks:
             spread = self._experts and tensor > 1
             copies *= -(-parameter.experts // tensor) if spread else parameter.experts
             tensor = 1 if spread else tensor
-        return element * copies * prod(size_of(d, tensor) for d in parameter.dimensions)
+        if parameter.only_if is not None and not _fills(parameter.only_if, tensor):
+            return 0
+        return (
+            element
+            * copies
+            * prod(size_of(d, tensor, capability=self._capability) for d in parameter.dimensions)
+        )
 
 
-def size_of(dimension: Dimension, ranks: int) -> int:
-    """Stored elements of a dimension on one of `ranks`."""
-    return sum(-(-_part(part, ranks) // dimension.per) for part in dimension.parts)
+def size_of(dimension: Dimension, ranks: int, *, capability: Capability | None = _HOPPER) -> int:
+    """Stored elements of a dimension on one of `ranks`, on a GPU of this compute capability."""
+    per = _fitted(dimension, ranks) if dimension.fits else dimension.per
+    total = 0
+    for part in dimension.parts:
+        share = _round_up(_part(part, ranks), tile_multiple(part.tile, capability))
+        if dimension.rounding is Rounding.EXACT and _divided(part, ranks) and share % per:
+            raise IndivisibleError(f"a rank's share of {share} is not a multiple of {per}")
+        total += share
+    return total // per if dimension.rounding is Rounding.DOWN else -(-total // per)
+
+
+def tile_multiple(tile: Tile, capability: Capability | None) -> int:
+    """The multiple that the kernel works on, before anything is repacked.
+
+    vllm/model_executor/layers/fused_moe/oracle 0.32. mxfp4.py: FlashInfer's CUTLASS kernel on Hopper takes
+    multiples of 128, Marlin and TensorRT-LLM's elsewhere 256 (with the optional package triton_kernels,
+    Hopper takes any size). unquantized.py: TensorRT-LLM's kernel on Blackwell (10.x) takes multiples of 128.
+    """
+    if tile is Tile.MXFP4_HIDDEN:
+        return 128 if capability == _HOPPER else 256
+    if tile is Tile.PLAIN_EXPERTS:
+        return 128 if capability is not None and capability[0] == 10 else 1
+    return 1
+
+
+def _has_router_kernels(capability: Capability | None) -> bool:
+    """layers/fused_moe/router/gate_linear.py: on 9.0 and 10.x."""
+    return capability is not None and (capability == (9, 0) or capability[0] == 10)
+
+
+def _fitted(dimension: Dimension, ranks: int) -> int:
+    shares = [_part(part, ranks) for part in dimension.fits]
+    if shares[0] % dimension.per == 0:
+        return dimension.per
+    per = gcd(dimension.per, *shares)
+    if per < MIN_FITTED:
+        raise IndivisibleError(f"a rank's share of {shares[0]} leaves tiles of {per}, less than {MIN_FITTED}")
+    return per
+
+
+def _fills(dimension: Dimension, ranks: int) -> bool:
+    return all(_part(part, ranks) % dimension.per == 0 for part in dimension.parts)
+
+
+def _divided(part: Part, ranks: int) -> bool:
+    return ranks > 1 and part.split is not Split.WHOLE
 
 
 def _part(part: Part, ranks: int) -> int:

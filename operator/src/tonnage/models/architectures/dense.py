@@ -9,11 +9,23 @@ from dataclasses import replace
 from typing import Final
 
 from tonnage.models.body import Body, Source
-from tonnage.models.decoder import Bias, QkNorm, Style, Windows, read_decoder, window_tokens
+from tonnage.models.decoder import (
+    ATTENTION_BIAS,
+    LLAMA,
+    LLAMA_BIAS,
+    MLP_BIAS,
+    Bias,
+    QkNorm,
+    Style,
+    Windows,
+    read_decoder,
+    window_tokens,
+)
+from tonnage.models.parameters import Dimension, Parameter, whole
 from tonnage.models.profile import Trait
 
-_LLAMA_BIAS: Final = Bias(fields=("attention_bias", "bias"))
-_MLP_BIAS: Final = Bias(fields=("mlp_bias",))
+_APERTUS: Final = replace(LLAMA, gated=False, qk_norm=QkNorm.HEAD)
+_XIELU: Final = Parameter("bfloat16", (Dimension((whole(1),)),), count=2)
 
 _CHATGLM: Final = Style(
     names={
@@ -66,17 +78,22 @@ _FALCON: Final = Style(
     traits=frozenset({Trait.FIXED_KV_DTYPE}),
 )
 
-_GRANITE: Final = Style(
-    windows=Windows.ALL, qkv_bias=_LLAMA_BIAS, output_bias=_LLAMA_BIAS, mlp_bias=_MLP_BIAS
-)
+_GRANITE: Final = Style(windows=Windows.ALL, qkv_bias=LLAMA_BIAS, output_bias=LLAMA_BIAS, mlp_bias=MLP_BIAS)
 
 _HYPERCLOVAX: Final = Style(
     windows=Windows.ALL,
     per_layer=False,
-    qkv_bias=Bias(fields=("attention_bias",)),
-    output_bias=Bias(fields=("attention_bias",)),
-    mlp_bias=_MLP_BIAS,
+    qkv_bias=ATTENTION_BIAS,
+    output_bias=ATTENTION_BIAS,
+    mlp_bias=MLP_BIAS,
 )
+
+
+def read_apertus(source: Source) -> Body:
+    """Apertus (apertus.py): the activation of each MLP learns two numbers (activation.py `XIELU`)."""
+    body = read_decoder(source, _APERTUS)
+    layers = tuple(replace(layer, parameters=(*layer.parameters, _XIELU)) for layer in body.layers)
+    return replace(body, layers=layers)
 
 
 def read_chatglm(source: Source) -> Body:

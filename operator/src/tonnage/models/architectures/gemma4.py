@@ -213,7 +213,7 @@ def _experts(sheet: Sheet, count: int, *, hidden: int, intermediate: int) -> Non
     sheet.vector(hidden)
     sheet.vector(count)
     sheet.tensor(count, hidden)
-    sheet.experts("experts", count=count, hidden=hidden, intermediate=intermediate)
+    sheet.experts("experts", count=count, hidden=hidden, intermediate=intermediate, tiled=False)
     sheet.vector(hidden, count=3)
 
 

@@ -77,9 +77,7 @@ def _heads(source: Source, *, prefix: str, window: int | None, sinks: bool) -> _
         )
     size = source.size(f"{prefix}head_dim", high=MAX_HEAD_SIZE)
     value_size = source.optional_size(f"{prefix}v_head_dim", low=1, high=MAX_HEAD_SIZE)
-    return _Heads(
-        query=query, kv=kv, size=size, value_size=value_size or size, window=window, sinks=sinks
-    )
+    return _Heads(query=query, kv=kv, size=size, value_size=value_size or size, window=window, sinks=sinks)
 
 
 def _marks(source: Source, name: str) -> list[object]:

@@ -6,6 +6,7 @@ defaults of the encoders in transformers 5.19.0 `models/{qwen2_vl,qwen2_5_vl,qwe
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from tonnage.models.architectures.wrapped import (
@@ -40,7 +41,7 @@ _QWEN2: Final = {
     "spatial_merge_size": 2,
     "temporal_patch_size": 2,
 }
-_QWEN2_5: Final = {
+QWEN2_5: Final = {
     "depth": 32,
     "hidden_size": 3584,
     "intermediate_size": 3420,
@@ -64,6 +65,7 @@ _QWEN3_5: Final = {
     "num_position_embeddings": 2304,
 }
 _QWEN3: Final = {**_QWEN3_5, "deepstack_visual_indexes": [8, 16, 24]}
+"""Qwen3-Omni's too; its own class adds no more."""
 _PATH: Final = "visual."
 
 
@@ -89,7 +91,7 @@ def read_qwen2_vl(source: Source) -> Body:
 def read_qwen2_5_vl(source: Source) -> Body:
     """Qwen2.5-VL. Raises `ConfigError`."""
     sheet = tower(source, _PATH)
-    qwen2_5_encoder(sheet, part(source, "vision_config", _QWEN2_5))
+    qwen2_5_encoder(sheet, part(source, "vision_config", QWEN2_5))
     return with_towers(read_text(source, tied=any_tied(source)), sheet)
 
 
@@ -117,20 +119,42 @@ def qwen2_5_encoder(sheet: Sheet, fields: Fields) -> None:
 def read_qwen3_vl(source: Source) -> Body:
     """Qwen3-VL, dense or of experts. Raises `ConfigError`."""
     fields = part(source, "vision_config", _QWEN3)
-    return with_towers(_qwen3_text(source), _qwen3_encoder(source, fields))
+    body = read_text(source, tied=root_tied(source, default=False))
+    return with_towers(body, _qwen3_encoder(source, fields))
 
 
 def read_qwen3_5_vl(source: Source) -> Body:
-    """Qwen3.5, dense or of experts. Raises `ConfigError`."""
+    """Qwen3.5, dense or of experts; its text part alone decides about the output head.
+
+    Raises `ConfigError`.
+    """
     fields = part(source, "vision_config", _QWEN3_5)
-    return with_towers(_qwen3_text(source), _qwen3_encoder(source, fields))
+    return with_towers(read_text(source, tied=None), _qwen3_encoder(source, fields))
 
 
-def _qwen3_text(source: Source) -> Body:
-    return read_text(source, tied=root_tied(source, default=False))
+def qwen3_omni_encoder(source: Source, thinker: Source) -> Sheet:
+    """The encoder of Qwen3-Omni: Qwen3-VL's, with positions for the patches of its image."""
+    fields = part(thinker, "vision_config", _QWEN3)
+    side = size_of(fields, "image_size") // size_of(fields, "patch_size", high=MAX_KERNEL)
+    sized = fields.replaced({"num_position_embeddings": side**2})
+    names = _Names(mergers="merger_list", inward="mlp.0", outward="mlp.2")
+    return _qwen3_encoder(source, sized, names)
 
 
-def _qwen3_encoder(source: Source, fields: Fields) -> Sheet:
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The engine's names for the mergers of Qwen3-VL's encoder."""
+
+    mergers: str = "deepstack_merger_list"
+    inward: str = "linear_fc1"
+    outward: str = "linear_fc2"
+
+    def linear(self, merger: str) -> tuple[str, str]:
+        """The linear layers of the merger at this path."""
+        return f"{merger}.{self.inward}", f"{merger}.{self.outward}"
+
+
+def _qwen3_encoder(source: Source, fields: Fields, names: _Names = _Names()) -> Sheet:
     """Layers named in `deepstack_visual_indexes` have a merger of their own, its norm after merging."""
     sheet = tower(source, _PATH)
     encoder = encoder_of(fields, heads="num_heads", layers="depth")
@@ -141,11 +165,10 @@ def _qwen3_encoder(source: Source, fields: Fields) -> Sheet:
         _qwen3_block(sheet, encoder, f"blocks.{index}")
     out = size_of(fields, "out_hidden_size")
     layer_norms(sheet, hidden)
-    _merger(sheet, ("merger.linear_fc1", "merger.linear_fc2"), merged, out)
+    _merger(sheet, names.linear("merger"), merged, out)
     for number, _ in enumerate(integers(fields, "deepstack_visual_indexes", most=MAX_LAYERS)):
         layer_norms(sheet, merged)
-        path = f"deepstack_merger_list.{number}"
-        _merger(sheet, (f"{path}.linear_fc1", f"{path}.linear_fc2"), merged, out)
+        _merger(sheet, names.linear(f"{names.mergers}.{number}"), merged, out)
     return sheet
 
 

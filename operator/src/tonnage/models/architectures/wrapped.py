@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from tonnage.models.body import MAX_HEADS, MAX_HIDDEN, MAX_LAYERS, Body, Source
 from tonnage.models.decoder import read_decoder
-from tonnage.models.families import FAMILIES, text_family
+from tonnage.models.families import FAMILIES, text_architecture
 from tonnage.models.family import reader_of
 from tonnage.models.fields import Fields
 from tonnage.models.parameters import ranks, whole
@@ -23,16 +23,28 @@ from tonnage.models.sheet import Sheet
 MAX_SIDE = 2**16
 MAX_KERNEL = 1024
 
+_ASK_TEXT = frozenset({"Qwen3MoeForCausalLM"})
+"""Text models that read `hf_text_config` (vllm/model_executor/models/qwen3_moe.py 0.32)."""
 
-def read_text(source: Source, *, tied: bool) -> Body:
+
+def read_text(source: Source, *, tied: bool | None) -> Body:
     """The text model of a wrapper, by the reader of its own family.
 
-    `tied`: what the wrapper says of the output head; the engine does not ask the text part
-    (vllm/config/vllm.py 0.32 `with_hf_config`). Raises `ConfigError`.
+    `tied`: what the wrapper says of the output head, which most text models take for their own
+    (vllm/config/vllm.py 0.32 `with_hf_config`); None leaves it to the text part. Raises `ConfigError`.
     """
-    family = text_family(FAMILIES[source.architecture], source.fields, source.architecture)
-    inner = replace(source, fields=source.fields.replaced({"tie_word_embeddings": tied}))
-    return reader_of(family)(inner) if family.reader else read_decoder(inner, family.style)
+    wrapper = FAMILIES[source.architecture]
+    family = FAMILIES[text_architecture(wrapper, source.fields, source.architecture)]
+    if tied is not None:
+        source = replace(source, fields=source.fields.replaced({"tie_word_embeddings": tied}))
+    return reader_of(family)(source) if family.reader else read_decoder(source, family.style)
+
+
+def read_any_text(source: Source, *, tied: bool) -> Body:
+    """As `read_text`, for wrappers of a text model of any family: those that read the text part of the whole
+    config do not hear of `tied`."""
+    asks_text = text_architecture(FAMILIES[source.architecture], source.fields, source.architecture)
+    return read_text(source, tied=None if asks_text in _ASK_TEXT else tied)
 
 
 def root_tied(source: Source, *, default: bool) -> bool:
@@ -54,6 +66,21 @@ def tower(source: Source, path: str, *, quantized: bool = True) -> Sheet:
     """A sheet for the encoder at `path` ("visual."), whose linear layers no scheme touches if not
     `quantized`."""
     return Sheet(source.scheme if quantized else Unquantized(), prefix=path)
+
+
+def quant_method(source: Source) -> str:
+    """The declared quantization ("compressed-tensors", "fp8"), "" where config.json declares none: some
+    encoders are quantized by some methods only."""
+    for fields, name in (
+        (source.root, "quantization_config"),
+        (source.root, "compression_config"),
+        (source.fields, "quantization_config"),
+    ):
+        declared = fields.optional_object(name)
+        if declared:
+            method = declared.get("quant_method")
+            return method.lower().replace("_", "-") if isinstance(method, str) else ""
+    return ""
 
 
 def with_towers(body: Body, *towers: Sheet, traits: frozenset[Trait] = frozenset()) -> Body:
@@ -134,6 +161,11 @@ def encoder_of(
     if found.hidden % found.heads:
         fields.fail(hidden, f"is {found.hidden}, which {found.heads} attention heads do not divide")
     return found
+
+
+def whole_tiles(encoder: Encoder) -> bool:
+    """Whether quantized kernels can take the encoder's MLPs, which some encoders ask before."""
+    return encoder.hidden % 64 == 0 and encoder.intermediate % 64 == 0
 
 
 def encoder_attention(

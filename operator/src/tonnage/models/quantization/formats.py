@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from tonnage.models.errors import ConfigError
-from tonnage.models.parameters import MODEL, Dimension, Parameter, Part, Rounding, Tile, ranks, whole
+from tonnage.models.parameters import MODEL, Dimension, Parameter, Part, Rounding, whole
 from tonnage.models.schemes import Experts, Matrix, experts_inward
 
 FLOAT32: Final = "float32"
@@ -59,7 +59,7 @@ def pair(
     fits: tuple[Part, ...] = (),
 ) -> tuple[Parameter, Parameter]:
     """One value for `per` inputs of each output: of both matrices of all experts."""
-    hidden, intermediate = whole(experts.hidden), ranks(experts.intermediate)
+    hidden, intermediate = whole(experts.hidden), experts.width
     inward = (experts_inward(experts), Dimension((hidden,), per, rounding, fits))
     outward = (Dimension((hidden,)), Dimension((intermediate,), per, rounding, fits))
     return Parameter(element, inward, experts.count), Parameter(element, outward, experts.count)
@@ -82,8 +82,3 @@ def expert_biases(experts: Experts) -> tuple[Parameter, ...]:
         Parameter(MODEL, (experts_inward(experts),), experts.count),
         Parameter(MODEL, (hidden,), experts.count),
     )
-
-
-def padded(part: Part, *, multiple: int = 1, tile: Tile = Tile.NONE) -> Part:
-    """The part with its rank's share rounded up."""
-    return Part(part.size, part.split, part.heads, multiple, tile)

@@ -5,15 +5,14 @@ vllm/model_executor/layers/quantization/modelopt.py, mxfp4.py, compressed_tensor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from tonnage.models.parameters import MODEL, Dimension, Parameter, Part, Rounding, Tile, ranks, whole
+from tonnage.models.parameters import MODEL, Dimension, Parameter, Part, Rounding, Tile, whole
 from tonnage.models.quantization.formats import (
     FLOAT32,
     expert_vectors,
     inputs,
-    padded,
     pair,
     shards,
     vector,
@@ -116,7 +115,7 @@ class PaddedMxfp4:
     def experts(self, experts: Experts) -> tuple[Parameter, ...]:
         """Weights, scales, and biases in the model's dtype."""
         hidden = self._hidden(experts)
-        intermediate = padded(ranks(experts.intermediate), multiple=128)
+        intermediate = replace(experts.width, multiple=128)
         inward = Dimension((intermediate,) * shards(experts))
         outward = Dimension((hidden,))
         tensors = [
@@ -133,5 +132,5 @@ class PaddedMxfp4:
 
     def _hidden(self, experts: Experts) -> Part:
         if self.tile is Tile.NONE:
-            return padded(whole(experts.hidden), multiple=256)
-        return padded(whole(experts.hidden), tile=self.tile)
+            return replace(whole(experts.hidden), multiple=256)
+        return replace(whole(experts.hidden), tile=self.tile)

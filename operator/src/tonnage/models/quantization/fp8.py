@@ -10,7 +10,8 @@ from math import gcd
 from typing import Final
 
 from tonnage.models.errors import ConfigError
-from tonnage.models.parameters import MIN_FITTED, Dimension, Parameter, Rounding, Split, ranks, whole
+from tonnage.models.fields import Fields
+from tonnage.models.parameters import MIN_FITTED, Dimension, Parameter, Rounding, Split, whole
 from tonnage.models.quantization.formats import (
     FLOAT32,
     Format,
@@ -20,9 +21,13 @@ from tonnage.models.quantization.formats import (
     shards,
     vector,
 )
-from tonnage.models.schemes import Experts, Matrix, bias_of, experts_inward
+from tonnage.models.quantization.names import listed_exactly, texts
+from tonnage.models.quantization.select import Declaration, Module, Selected, unsupported
+from tonnage.models.schemes import Experts, Matrix, Scheme, Unquantized, bias_of, experts_inward
 
 FP8: Final = "float8"
+PLAIN: Final = Unquantized()
+MAX_TILE: Final = 2**16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +100,7 @@ class BlockFp8:
         return (*pair(experts, FP8), *biases, *self._expert_scales(experts))
 
     def _expert_scales(self, experts: Experts) -> tuple[Parameter, Parameter]:
-        hidden, intermediate = whole(experts.hidden), ranks(experts.intermediate)
+        hidden, intermediate = whole(experts.hidden), experts.width
         fits = () if self.strict else (intermediate, hidden)
         rounding = Rounding.EXACT if self.strict else Rounding.UP
         self._check_experts(experts)
@@ -125,8 +130,8 @@ class BlockFp8:
         if any(part.size % self.rows for part in matrix.rows[:-1]):
             raise ConfigError(
                 "ConfigInvalid",
-                f"config.json: {matrix.name} is fused of parts that tiles of {self.rows} outputs do not divide; "
-                "the engine refuses it",
+                f"config.json: {matrix.name} is fused of parts that tiles of {self.rows} outputs do not "
+                "divide; the engine refuses it",
             )
 
 
@@ -143,8 +148,46 @@ def channel_scales(experts: Experts) -> tuple[Parameter, Parameter]:
     )
 
 
-def tensor_or_block(block: tuple[int, int] | None, *, static: bool, scale: str = FLOAT32) -> Format:
-    """The format of an `fp8` checkpoint."""
-    if block is None:
-        return TensorFp8(static=static)
-    return BlockFp8(rows=block[0], columns=block[1], scale=scale)
+def read_fp8(declaration: Declaration) -> Scheme | None:
+    """The scheme of an `fp8` checkpoint. Raises `ConfigError`."""
+    fields = declaration.fields
+    block = block_of(fields)
+    static = activation_scheme(fields, block) == "static"
+    ignored = ignored_names(declaration)
+    linear = TensorFp8(static=static) if block is None else BlockFp8(rows=block[0], columns=block[1])
+    if fields.raw("store_dtype") is not None or (block is not None and block[0] != block[1]):
+        return None
+
+    def choose(name: str, module: Module) -> Format:
+        return PLAIN if module is Module.HEAD or listed_exactly(name, ignored) else linear
+
+    return Selected(choose, attention=declaration.kv_scales)
+
+
+def activation_scheme(fields: Fields, block: tuple[int, int] | None) -> str:
+    """How inputs are quantized. Raises `ConfigError` for what the engine refuses (`Fp8Config`)."""
+    scheme = fields.optional_text("activation_scheme")
+    if scheme not in ("static", "dynamic"):
+        raise unsupported(f"activation_scheme {scheme!r}: the engine serves static and dynamic")
+    if block is not None and scheme == "static":
+        raise unsupported("weight_block_size with a static activation_scheme")
+    return scheme
+
+
+def block_of(fields: Fields) -> tuple[int, int] | None:
+    """`weight_block_size`: outputs and inputs of a tile. Raises `ConfigError`."""
+    value = fields.raw("weight_block_size")
+    if value is None:
+        return None
+    sides = value if isinstance(value, list) else []
+    sizes = [side for side in sides if isinstance(side, int) and not isinstance(side, bool)]
+    if len(sides) != 2 or len(sizes) != 2 or not all(1 <= size <= MAX_TILE for size in sizes):
+        fields.fail("weight_block_size", f"is not two sizes of 1 to {MAX_TILE}")
+    return sizes[0], sizes[1]
+
+
+def ignored_names(declaration: Declaration) -> frozenset[str]:
+    """The modules that the checkpoint left as they were."""
+    fields = declaration.fields
+    names = texts(fields, "ignored_layers") or texts(fields, "modules_to_not_convert")
+    return frozenset(declaration.naming.all(names))

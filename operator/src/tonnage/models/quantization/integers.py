@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tonnage.models.parameters import MODEL, Dimension, Parameter, Rounding, ranks, whole
+from tonnage.models.parameters import MODEL, Dimension, Parameter, Rounding, whole
 from tonnage.models.quantization.formats import (
     FLOAT32,
     expert_biases,
@@ -25,8 +25,8 @@ WORD: Final = "int32"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedInt:
-    """`bits` wide values in 32-bit words, scales in the model's dtype for `group` inputs (None: for all), zero
-    points packed along the outputs unless `symmetric`, and the shape that the weight had."""
+    """`bits` wide values in 32-bit words, scales in the model's dtype for `group` inputs (None: for all of
+    them), zero points packed along the outputs unless `symmetric`, and the shape that the weight had."""
 
     bits: int
     group: int | None
@@ -81,7 +81,7 @@ class PackedInt:
             return one, one
         return (
             Dimension((whole(experts.hidden),), self.group),
-            Dimension((ranks(experts.intermediate),), self.group, Rounding.EXACT),
+            Dimension((experts.width,), self.group, Rounding.EXACT),
         )
 
 

@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from tonnage.models.decoder import Bias, QkNorm, Style, Windows
+from tonnage.models.decoder import (
+    ATTENTION_BIAS,
+    LLAMA,
+    LLAMA_BIAS,
+    MLP_BIAS,
+    Bias,
+    QkNorm,
+    Style,
+    Windows,
+)
 from tonnage.models.family import Family
 
 _TIED: Final = {"tie_word_embeddings": True}
@@ -18,15 +27,6 @@ _QWEN: Final = {"max_position_embeddings": 32768, "sliding_window": 4096, "max_w
 _SHARING: Final = frozenset({"num_kv_shared_layers"})
 
 _ALWAYS: Final = Bias(always=True)
-_ATTENTION_BIAS: Final = Bias(fields=("attention_bias",))
-_MLP_BIAS: Final = Bias(fields=("mlp_bias",))
-_LLAMA_BIAS: Final = Bias(fields=("attention_bias", "bias"))
-_LLAMA: Final = Style(
-    windows=Windows.ALL,
-    qkv_bias=Bias(fields=("attention_bias", "bias"), decided_by="qkv_bias"),
-    output_bias=_LLAMA_BIAS,
-    mlp_bias=_MLP_BIAS,
-)
 
 _NATIVE: Final[Mapping[str, Family]] = {
     "ApertusForCausalLM": Family(
@@ -88,16 +88,16 @@ _NATIVE: Final[Mapping[str, Family]] = {
     ),
     "Ernie4_5ForCausalLM": Family(
         defaults={"num_key_value_heads": 2, "head_dim": 128, "max_position_embeddings": 131072, **_TIED},
-        style=Style(windows=Windows.ALL, qkv_bias=_LLAMA.qkv_bias, mlp_bias=_MLP_BIAS),
+        style=Style(windows=Windows.ALL, qkv_bias=LLAMA.qkv_bias, mlp_bias=MLP_BIAS),
     ),
     "Exaone4ForCausalLM": Family(
         defaults={"num_key_value_heads": 32, "max_position_embeddings": 2048, "sliding_window": 4096},
         style=Style(
             windows=Windows.EVERY_NTH_FULL,
             nth_full=4,
-            qkv_bias=_LLAMA_BIAS,
-            output_bias=_LLAMA_BIAS,
-            mlp_bias=_MLP_BIAS,
+            qkv_bias=LLAMA_BIAS,
+            output_bias=LLAMA_BIAS,
+            mlp_bias=MLP_BIAS,
             qk_norm=QkNorm.HEAD,
         ),
     ),
@@ -106,9 +106,9 @@ _NATIVE: Final[Mapping[str, Family]] = {
             names={"num_hidden_layers": "num_layers"},
             windows=Windows.ALL,
             per_layer=False,
-            qkv_bias=_LLAMA_BIAS,
-            output_bias=_LLAMA_BIAS,
-            mlp_bias=_MLP_BIAS,
+            qkv_bias=LLAMA_BIAS,
+            output_bias=LLAMA_BIAS,
+            mlp_bias=MLP_BIAS,
             layer_path="model.h",
             attention_path="attn.attention",
             output="out_proj",
@@ -137,8 +137,8 @@ _NATIVE: Final[Mapping[str, Family]] = {
             nth_full=2,
             nth_field="",
             norms=4,
-            qkv_bias=_ATTENTION_BIAS,
-            output_bias=_ATTENTION_BIAS,
+            qkv_bias=ATTENTION_BIAS,
+            output_bias=ATTENTION_BIAS,
             softcap="attn_logit_softcapping",
             tied=True,
             every_stage=True,
@@ -156,8 +156,8 @@ _NATIVE: Final[Mapping[str, Family]] = {
             windows=Windows.EVERY_NTH_FULL,
             nth_full=6,
             norms=4,
-            qkv_bias=_ATTENTION_BIAS,
-            output_bias=_ATTENTION_BIAS,
+            qkv_bias=ATTENTION_BIAS,
+            output_bias=ATTENTION_BIAS,
             qk_norm=QkNorm.HEAD,
             every_stage=True,
         ),
@@ -200,7 +200,7 @@ _NATIVE: Final[Mapping[str, Family]] = {
             "max_position_embeddings": 131072,
             "attention_bias": True,
         },
-        style=Style(windows=Windows.ALL, per_layer=False, qkv_bias=_ATTENTION_BIAS, norms=4),
+        style=Style(windows=Windows.ALL, per_layer=False, qkv_bias=ATTENTION_BIAS, norms=4),
     ),
     "GPT2LMHeadModel": Family(
         defaults={"n_positions": 1024, **_TIED},
@@ -290,7 +290,7 @@ _NATIVE: Final[Mapping[str, Family]] = {
             head="output",
         ),
     ),
-    "LlamaForCausalLM": Family(defaults={"max_position_embeddings": 2048}, style=_LLAMA),
+    "LlamaForCausalLM": Family(defaults={"max_position_embeddings": 2048}, style=LLAMA),
     "MiMoForCausalLM": Family(
         defaults={"num_key_value_heads": 32, **_QWEN},
         style=Style(
@@ -325,11 +325,11 @@ _NATIVE: Final[Mapping[str, Family]] = {
     ),
     "Ministral3ForCausalLM": Family(
         defaults={"num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 262144},
-        style=_LLAMA,
+        style=LLAMA,
     ),
     "MistralForCausalLM": Family(
         defaults={"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096},
-        style=_LLAMA,
+        style=LLAMA,
     ),
     "NemotronForCausalLM": Family(
         defaults={"max_position_embeddings": 4096},
@@ -337,9 +337,9 @@ _NATIVE: Final[Mapping[str, Family]] = {
             windows=Windows.ALL,
             per_layer=False,
             gated=False,
-            qkv_bias=_LLAMA_BIAS,
-            output_bias=_LLAMA_BIAS,
-            mlp_bias=_MLP_BIAS,
+            qkv_bias=LLAMA_BIAS,
+            output_bias=LLAMA_BIAS,
+            mlp_bias=MLP_BIAS,
             norms=4,
             final_norms=2,
         ),
@@ -367,7 +367,7 @@ _NATIVE: Final[Mapping[str, Family]] = {
     ),
     "Phi3ForCausalLM": Family(
         defaults={"max_position_embeddings": 4096, "original_max_position_embeddings": 4096},
-        style=_LLAMA,
+        style=LLAMA,
     ),
     "Qwen2ForCausalLM": Family(
         defaults={"num_key_value_heads": 32, **_QWEN},
@@ -387,7 +387,7 @@ _NATIVE: Final[Mapping[str, Family]] = {
             windows=Windows.FROM_LAYER,
             per_layer=False,
             window_switch="use_sliding_window",
-            qkv_bias=_ATTENTION_BIAS,
+            qkv_bias=ATTENTION_BIAS,
             qk_norm=QkNorm.HEAD,
         ),
     ),
@@ -395,21 +395,9 @@ _NATIVE: Final[Mapping[str, Family]] = {
         style=Style(
             windows=Windows.ALL,
             per_layer=False,
-            qkv_bias=_LLAMA_BIAS,
-            output_bias=_LLAMA_BIAS,
-            mlp_bias=_MLP_BIAS,
-        ),
-    ),
-    "Step1ForCausalLM": Family(
-        defaults=_TIED,
-        style=Style(
-            names={"num_key_value_heads": "num_attention_groups"},
-            windows=Windows.ALL,
-            per_layer=False,
-            reads_head_dim=False,
-            qkv_bias=_ATTENTION_BIAS,
-            output_bias=_ATTENTION_BIAS,
-            mlp_bias=_MLP_BIAS,
+            qkv_bias=LLAMA_BIAS,
+            output_bias=LLAMA_BIAS,
+            mlp_bias=MLP_BIAS,
         ),
     ),
     "StableLmForCausalLM": Family(
@@ -433,9 +421,9 @@ _FROM_TRANSFORMERS: Final[Mapping[str, Family]] = {
         style=Style(
             windows=Windows.ALL,
             gated=False,
-            qkv_bias=_ATTENTION_BIAS,
-            output_bias=_ATTENTION_BIAS,
-            mlp_bias=_MLP_BIAS,
+            qkv_bias=ATTENTION_BIAS,
+            output_bias=ATTENTION_BIAS,
+            mlp_bias=MLP_BIAS,
         ),
     ),
     "CwmForCausalLM": Family(
@@ -445,7 +433,7 @@ _FROM_TRANSFORMERS: Final[Mapping[str, Family]] = {
             "max_position_embeddings": 131072,
             "sliding_window": 8192,
         },
-        style=Style(windows=Windows.FIRST_OF_NTH_FULL, nth_full=4, mlp_bias=_MLP_BIAS),
+        style=Style(windows=Windows.FIRST_OF_NTH_FULL, nth_full=4, mlp_bias=MLP_BIAS),
     ),
     "GlmForCausalLM": Family(
         defaults={
@@ -454,7 +442,7 @@ _FROM_TRANSFORMERS: Final[Mapping[str, Family]] = {
             "max_position_embeddings": 131072,
             "attention_bias": True,
         },
-        style=Style(windows=Windows.ALL, qkv_bias=_ATTENTION_BIAS),
+        style=Style(windows=Windows.ALL, qkv_bias=ATTENTION_BIAS),
     ),
     "GPTBigCodeForCausalLM": Family(
         defaults={"n_positions": 1024, "multi_query": True, **_TIED},
@@ -466,8 +454,8 @@ _FROM_TRANSFORMERS: Final[Mapping[str, Family]] = {
             names={"num_key_value_heads": ""},
             windows=Windows.ALL,
             gated=False,
-            qkv_bias=_ATTENTION_BIAS,
-            output_bias=_ATTENTION_BIAS,
+            qkv_bias=ATTENTION_BIAS,
+            output_bias=ATTENTION_BIAS,
             mlp_bias=_ALWAYS,
             norms=4,
             final_norms=2,
@@ -482,8 +470,8 @@ _FROM_TRANSFORMERS: Final[Mapping[str, Family]] = {
         defaults={"max_position_embeddings": 2048},
         style=Style(
             windows=Windows.ALL,
-            qkv_bias=_ATTENTION_BIAS,
-            output_bias=_ATTENTION_BIAS,
+            qkv_bias=ATTENTION_BIAS,
+            output_bias=ATTENTION_BIAS,
             qk_norm=QkNorm.HEAD,
         ),
     ),
@@ -492,9 +480,9 @@ _FROM_TRANSFORMERS: Final[Mapping[str, Family]] = {
         style=Style(
             windows=Windows.ALL,
             gated=False,
-            qkv_bias=_ATTENTION_BIAS,
-            output_bias=_ATTENTION_BIAS,
-            mlp_bias=_MLP_BIAS,
+            qkv_bias=ATTENTION_BIAS,
+            output_bias=ATTENTION_BIAS,
+            mlp_bias=MLP_BIAS,
             norms=4,
             final_norms=2,
         ),
@@ -503,8 +491,8 @@ _FROM_TRANSFORMERS: Final[Mapping[str, Family]] = {
         defaults={"max_position_embeddings": 2048},
         style=Style(
             windows=Windows.ALL,
-            qkv_bias=_ATTENTION_BIAS,
-            output_bias=_ATTENTION_BIAS,
+            qkv_bias=ATTENTION_BIAS,
+            output_bias=ATTENTION_BIAS,
             norms=0,
             final_norms=0,
         ),
@@ -513,8 +501,8 @@ _FROM_TRANSFORMERS: Final[Mapping[str, Family]] = {
         defaults={"max_position_embeddings": 2048},
         style=Style(
             windows=Windows.ALL,
-            qkv_bias=_ATTENTION_BIAS,
-            output_bias=_ATTENTION_BIAS,
+            qkv_bias=ATTENTION_BIAS,
+            output_bias=ATTENTION_BIAS,
             qk_norm=QkNorm.ALL_HEADS,
         ),
     ),
@@ -524,8 +512,8 @@ _FROM_TRANSFORMERS: Final[Mapping[str, Family]] = {
             windows=Windows.EVERY_NTH_FULL,
             nth_full=4,
             nth_field="",
-            qkv_bias=_ATTENTION_BIAS,
-            output_bias=_ATTENTION_BIAS,
+            qkv_bias=ATTENTION_BIAS,
+            output_bias=ATTENTION_BIAS,
             qk_norm=QkNorm.ALL_HEADS,
         ),
     ),
@@ -555,9 +543,9 @@ _FROM_TRANSFORMERS: Final[Mapping[str, Family]] = {
         },
         style=Style(
             windows=Windows.ALL,
-            qkv_bias=_ATTENTION_BIAS,
+            qkv_bias=ATTENTION_BIAS,
             output_bias=Bias(fields=("attention_out_bias",)),
-            mlp_bias=_MLP_BIAS,
+            mlp_bias=MLP_BIAS,
         ),
     ),
     "SmolLM3ForCausalLM": Family(
@@ -596,8 +584,8 @@ _FROM_TRANSFORMERS: Final[Mapping[str, Family]] = {
             windows=Windows.EVERY_NTH_FULL,
             nth_full=2,
             nth_field="",
-            qkv_bias=_ATTENTION_BIAS,
-            output_bias=_ATTENTION_BIAS,
+            qkv_bias=ATTENTION_BIAS,
+            output_bias=ATTENTION_BIAS,
             softcap="attn_logit_softcapping",
         ),
     ),

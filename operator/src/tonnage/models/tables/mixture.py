@@ -39,6 +39,36 @@ LLAMA4: Final = {
 
 _INDEXED: Final = frozenset({"index_topk"})
 
+_GRANITE_MOE: Final = {"num_local_experts": 8, "max_position_embeddings": 2048}
+_EXAONE_MOE: Final = Family(
+    defaults={
+        "num_key_value_heads": 32,
+        "num_experts": 64,
+        "moe_intermediate_size": 1024,
+        "num_shared_experts": 1,
+        "first_k_dense_replace": 1,
+        "sliding_window": 4096,
+        "max_position_embeddings": 2048,
+    },
+    style=Style(
+        windows=Windows.EVERY_NTH_FULL,
+        nth_full=4,
+        unplanned=("sliding_windows",),
+        qkv_bias=Bias(fields=("attention_bias", "bias")),
+        output_bias=Bias(fields=("attention_bias", "bias")),
+        mlp_bias=Bias(fields=("mlp_bias",)),
+        qk_norm=QkNorm.HEAD,
+        mixture=Mixture(
+            count="num_experts",
+            correction_bias="float32",
+            kinds="mlp_layer_types",
+            first_dense="first_k_dense_replace",
+            shared_count="num_shared_experts",
+            shared_path="shared_experts",
+        ),
+    ),
+)
+
 MIXTURE: Final[Mapping[str, Family]] = {
     "MixtralForCausalLM": Family(
         defaults={"num_key_value_heads": 8, "max_position_embeddings": 131072},
@@ -210,6 +240,75 @@ MIXTURE: Final[Mapping[str, Family]] = {
                 shared_path="shared_mlp",
             ),
         ),
+    ),
+    "AfmoeForCausalLM": Family(
+        defaults={
+            "head_dim": 128,
+            "num_experts": 64,
+            "num_shared_experts": 2,
+            "num_dense_layers": 1,
+            "sliding_window": 1024,
+            "max_position_embeddings": 16384,
+        },
+        style=Style(
+            windows=Windows.EVERY_NTH_FULL,
+            nth_full=4,
+            nth_field="global_attn_every_n_layers",
+            own_head=True,
+            norms=4,
+            output_gate="gate_proj",
+            qk_norm=QkNorm.HEAD,
+            mixture=Mixture(
+                count="num_experts",
+                router_element="float32",
+                correction_bias="float32",
+                first_dense="num_dense_layers",
+                shared_count="num_shared_experts",
+                shared_path="shared_experts",
+            ),
+        ),
+    ),
+    "Ernie4_5_MoeForCausalLM": Family(
+        defaults={
+            "num_key_value_heads": 4,
+            "moe_num_shared_experts": 2,
+            "moe_layer_start_index": 1,
+            "moe_layer_end_index": -1,
+            "moe_layer_interval": 1,
+            "max_position_embeddings": 131072,
+            "tie_word_embeddings": True,
+        },
+        reader="ernie_moe:read_ernie_moe",
+    ),
+    "ExaoneMoeForCausalLM": _EXAONE_MOE,
+    "ExaoneMoEForCausalLM": _EXAONE_MOE,
+    "GraniteMoeForCausalLM": Family(defaults=_GRANITE_MOE, reader="granite_moe:read_granite_moe"),
+    "GraniteMoeSharedForCausalLM": Family(defaults=_GRANITE_MOE, reader="granite_moe:read_granite_moe"),
+    "GraniteMoeSWAForCausalLM": Family(
+        defaults={**_GRANITE_MOE, "sliding_window": 128}, reader="granite_moe:read_granite_moe_windows"
+    ),
+    "DbrxForCausalLM": Family(defaults={"max_seq_len": 2048}, reader="dbrx:read_dbrx"),
+    "Cohere2MoeForCausalLM": Family(
+        defaults={
+            "head_dim": 128,
+            "num_experts": 8,
+            "num_shared_experts": 0,
+            "first_k_dense_replace": 0,
+            "prefix_dense_sliding_window_pattern": 1,
+            "sliding_window_pattern": 4,
+            "sliding_window": 4096,
+            "max_position_embeddings": 8192,
+        },
+        reader="cohere2_moe:read_cohere2_moe",
+    ),
+    "Step3p5ForCausalLM": Family(
+        defaults={
+            "num_attention_groups": 8,
+            "moe_num_experts": 16,
+            "moe_top_k": 4,
+            "max_seq_len": 4096,
+        },
+        reader="step:read_step3p5",
     ),
     "DeepseekV2ForCausalLM": Family(
         defaults={
