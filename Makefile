@@ -17,6 +17,7 @@ help: ## show this list
 	@[ -x .venv/bin/uv ] || { $(PYTHON) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m ensurepip >/dev/null; $(PYTHON) -m pip install -q uv==$(UV_VERSION); }
 	.venv/bin/uv pip install -q --python $(PYTHON) --require-hashes -r requirements/dev.txt
 	.venv/bin/uv pip install -q --python $(PYTHON) --no-deps --no-build-isolation -e operator -e worker
+	@$(PYTHON) -m compileall -q operator/src worker/src
 	@touch $@
 
 venv: .venv/.ready ## make .venv with all tools

@@ -16,8 +16,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from tonnage.models import ConfigError, ModelShape, encode_wire, parse_config
+from tonnage.models import ConfigError, ModelShape, parse_config
 from tonnage.models.profile import ModelProfile, Weights
+from tonnage.models.wire import encode_wire
 from tonnage.planning.fit import Device, EngineOptions, fit
 from unit.models.samples import published_configs, published_quantization
 

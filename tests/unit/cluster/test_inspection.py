@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.paths import REPOSITORY
-from tonnage.models import decode_wire
+from tonnage.models.wire import decode_wire
 from unit.models.samples import smollm2_config
 
 USER = 65532

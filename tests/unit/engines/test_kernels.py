@@ -32,6 +32,7 @@ def need(capability: tuple[int, int] = (9, 0), **changes: Any) -> Need:
         (need((9, 0), kv_dtype="fp8", head_size=512), "FLASH_ATTN", 64),
         (need((8, 0), kv_dtype="fp8"), "FLASHINFER", 16),
         (need((8, 9), kv_dtype="fp8", head_size=96), "TRITON_ATTN", 16),
+        (need((8, 0), kv_dtype="int8_per_token_head"), "TRITON_ATTN", 16),
         (need((9, 0), kv_dtype="fp8_e5m2"), "FLASHINFER", 16),
         # Sinks: FlashAttention from 9.0, FlashInfer on 10.x, Triton before.
         (need((9, 0), sinks=True), "FLASH_ATTN", 16),
@@ -71,6 +72,8 @@ def test_choice(asked: Need, name: str, smallest: int) -> None:
         (need((9, 0), head_size=16, kv_dtype="fp8_e5m2"), "head size 16"),
         (need((8, 0), latent=True, sparse=True, head_size=576), "compute capability 8"),
         (need((9, 0), block_tokens=24), "not in blocks of 24"),
+        (need((8, 0), kv_dtype="fp8", head_size=96), "needs compute capability 8.9"),
+        (need((8, 0), kv_dtype="fp8", latent=True, head_size=576), "needs compute capability 8.9"),
         (need((9, 0), kv_dtype="turboquant_3bit_nc", sinks=True), "sinks"),
     ],
 )

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tonnage.gpus import Excluded, Node, Placement, Taint, Toleration, count_reasons, select_nodes, tolerates
+from tonnage.gpus.nodes import Node, Taint, Toleration
+from tonnage.gpus.placement import Excluded, Placement, count_reasons, select_nodes, tolerates
 
 CONTROL_PLANE = Taint(key="node-role.kubernetes.io/control-plane", value="", effect="NoSchedule")
 DEDICATED = Taint(key="dedicated", value="llm", effect="NoExecute")

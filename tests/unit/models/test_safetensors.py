@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tonnage.models import ConfigError, Weights, files_of_index, header_length, read_header, sum_weights
+from tonnage.models import ConfigError, Weights
+from tonnage.models.safetensors import files_of_index, header_length, read_header, sum_weights
 from unit.models.samples import outcome
 
 

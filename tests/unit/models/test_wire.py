@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from tonnage.models import (
     ELEMENT_BYTES,
     FAMILIES,
-    MAX_WIRE_BYTES,
     MODEL,
     ChunkedLocal,
     ConfigError,
@@ -36,19 +35,27 @@ from tonnage.models import (
     TokenBytes,
     Trait,
     Weights,
-    decode_wire,
-    encode_wire,
-    from_wire,
-    to_wire,
 )
+from tonnage.models.parameters import Rounding, Tile
+from tonnage.models.wire import MAX_WIRE_BYTES, decode_wire, encode_wire, from_wire, to_wire
 from unit.models.samples import llama_config, outcome, profile_of, published_configs, smollm2_config
 
 SIZE = st.integers(1, 4096)
 TOKENS = st.integers(1, 2**31 - 1)
 HEADED = {"kv_heads": SIZE, "head_size": SIZE, "head_size_v": SIZE}
-PARTS = st.builds(Part, size=SIZE, split=st.sampled_from(Split), multiple=st.integers(1, 256))
+PARTS = st.builds(
+    Part,
+    size=SIZE,
+    split=st.sampled_from(Split),
+    multiple=st.integers(1, 256),
+    tile=st.sampled_from(Tile),
+)
 DIMENSIONS = st.builds(
-    Dimension, parts=st.lists(PARTS, min_size=1, max_size=3).map(tuple), per=st.integers(1, 128)
+    Dimension,
+    parts=st.lists(PARTS, min_size=1, max_size=3).map(tuple),
+    per=st.integers(1, 128),
+    rounding=st.sampled_from(Rounding),
+    fits=st.lists(PARTS, max_size=2).map(tuple),
 )
 TENSORS = st.builds(
     Parameter,
@@ -56,6 +63,7 @@ TENSORS = st.builds(
     dimensions=st.lists(DIMENSIONS, min_size=1, max_size=3).map(tuple),
     experts=st.integers(0, 512),
     count=st.integers(1, 4),
+    only_if=st.none() | DIMENSIONS,
 )
 HELD = st.lists(TENSORS, max_size=3).map(tuple)
 SPECS = st.one_of(
@@ -173,8 +181,12 @@ def test_a_bomb_is_refused() -> None:
         ({"kinds": [[[0]]]}, "specs and tensors"),
         ({"kinds": [[[9], [], 0]]}, "whole numbers"),
         ({"tensors": [["model", 0, 1]]}, "4 to 12"),
-        ({"tensors": [["int2", 0, 1, [1, [8, 0, 1, 1]]]]}, "another version"),
-        ({"tensors": [["model", 0, 1, [0, [8, 0, 1, 1]]]]}, "cannot be"),
+        ({"tensors": [["int2", 0, 1, [], [1, 0, [], [8, 0, 1, 1, 0]]]]}, "another version"),
+        ({"tensors": [["model", 0, 1, [], [0, 0, [], [8, 0, 1, 1, 0]]]]}, "cannot be"),
+        ({"tensors": [["model", 0, 1, [], [1, 9, [], [8, 0, 1, 1, 0]]]]}, "cannot be"),
+        ({"tensors": [["model", 0, 1, [], [1, 0, [], [8, 2, 3, 1, 0]]]]}, "cannot be"),
+        ({"tensors": [["model", 0, 1, [], [1, 0, [], [8, 0, 1, 1, 9]]]]}, "cannot be"),
+        ({"tensors": [["model", 0, 1, [], [1, 0, 7, [8, 0, 1, 1, 0]]]]}, "not a list"),
         ({"traits": ["ghost"]}, "another version"),
         ({"outside": {}}, "four places"),
         ({"runs": [[0, 1000], [0, 1000]]}, "more than 1024"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from tonnage.engines import EngineRules, rules_for
-from tonnage.gpus import Node, Placement, select_nodes
+from tonnage.gpus.nodes import Node
+from tonnage.gpus.placement import Placement, select_nodes
 from tonnage.models import ModelProfile
-from tonnage.planning import Demand, Plan, Rejection, plan_for
+from tonnage.planning.choose import plan_for
 from tonnage.planning.demand import Question
+from tonnage.planning.plan import Demand, Plan, Rejection
 from unit.models.samples import profile_of, smollm2_config
 
 GIB = 2**30

@@ -10,9 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tonnage.engines import rules_for
-from tonnage.gpus import Placement, Toleration
+from tonnage.gpus.nodes import Toleration
+from tonnage.gpus.placement import Placement
 from tonnage.models import FAMILIES
-from tonnage.planning import Demand, Plan, Quality, Rejection, plan_for
+from tonnage.planning.choose import plan_for
+from tonnage.planning.plan import Demand, Plan, Quality, Rejection
 from unit.models.samples import (
     latent_config,
     llama_config,

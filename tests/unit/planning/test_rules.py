@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tonnage.gpus import Taint
-from tonnage.planning import Demand, Quality, Rejection
+from tonnage.gpus.nodes import Taint
 from tonnage.planning import rules as chain
+from tonnage.planning.plan import Demand, Quality, Rejection
 from tonnage.planning.rules import CHAIN, Rule, first_rejection
 from unit.models.samples import latent_config, llama_config, profile_of
 from unit.planning.samples import ENGINE, node, question

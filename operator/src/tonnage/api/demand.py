@@ -5,7 +5,8 @@ from __future__ import annotations
 from tonnage.api import quantities
 from tonnage.api.v1alpha1 import Spec
 from tonnage.api.workload import PrefixCaching
-from tonnage.gpus import Placement, Toleration
+from tonnage.gpus.nodes import Toleration
+from tonnage.gpus.placement import Placement
 from tonnage.planning.plan import Demand
 
 DEFAULT_CPU_MILLIS = 1000

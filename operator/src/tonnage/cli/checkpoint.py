@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tonnage.cli.model import stated_bytes
-from tonnage.models import ConfigError, files_of_index, header_length, read_header
+from tonnage.models import ConfigError
+from tonnage.models.safetensors import files_of_index, header_length, read_header
 
 _MAX_FILES: Final = 4096
 

@@ -14,19 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tonnage.models import (
-    ConfigError,
-    ModelProfile,
-    Weights,
-    decode_wire,
-    encode_wire,
-    files_of_index,
-    header_length,
-    parse_config,
-    parse_json,
-    read_header,
-    sum_weights,
-)
+from tonnage.models import ConfigError, ModelProfile, Weights, parse_config, parse_json
+from tonnage.models.safetensors import files_of_index, header_length, read_header, sum_weights
+from tonnage.models.wire import decode_wire, encode_wire
 
 TERMINATION_LOG = Path("/dev/termination-log")
 MAX_JSON_BYTES = 16 * 2**20

@@ -108,12 +108,19 @@ def choose_kernel(need: Need) -> Kernel:
     for name in _priorities(need):
         reason = _CHECKS[name](need)
         if reason is None:
+            _check_float8(name, need)
             kernel = kernel_named(name, need)
             if need.block_tokens is None or kernel.runs_blocks_of(need.block_tokens):
                 return kernel
             reason = f"not in blocks of {need.block_tokens}"
         reasons.append(f"{name}: {reason}")
     raise NoKernelError("; ".join(reasons))
+
+
+def _check_float8(name: str, need: Need) -> None:
+    # The engine refuses this after it has chosen (triton_attn.py, mla/triton_mla.py) and tries no other.
+    if name in {"TRITON_ATTN", "TRITON_MLA"} and need.kv_dtype.startswith("fp8") and need.capability < (8, 9):
+        raise NoKernelError(f"{name}: {need.kv_dtype} KV needs compute capability 8.9")
 
 
 def flash_attention_version(need: Need, *, hd256: bool = True) -> int:
@@ -165,7 +172,7 @@ def _latent_priorities(need: Need, major: int) -> tuple[str, ...]:
         sparse = ("FLASHINFER_MLA_SPARSE", "FLASHMLA_SPARSE")
         return (*dense, *(sparse if flashinfer_first else reversed(sparse)))
     if major == 12:
-        return ("TRITON_MLA",)
+        return ("TRITON_MLA", "FLASHINFER_MLA_SPARSE_SM120")
     return ("FLASH_ATTN_MLA", "FLASHMLA", "TRITON_MLA", "FLASH_ATTN_MLA_SPARSE", "FLASHMLA_SPARSE")
 
 
@@ -329,6 +336,9 @@ _CHECKS: Final[dict[str, Callable[[Need], str | None]]] = {
         frozenset({"auto", "bfloat16", "fp8_ds_mla", "fp8"}), frozenset({9, 10})
     ),
     "FLASHINFER_MLA_SPARSE": _sparse_latent(_HALF_FP8, frozenset({10})),
+    "FLASHINFER_MLA_SPARSE_SM120": _sparse_latent(
+        frozenset({"auto", "fp8", "fp8_e4m3", "fp8_ds_mla"}), frozenset({12})
+    ),
 }
 
 
@@ -349,6 +359,7 @@ _BLOCKS: Final = {
     "CUTLASS_MLA": (BlockSize(128),),
     "FLASH_ATTN_MLA_SPARSE": _ANY_64,
     "FLASHMLA_SPARSE": _ANY_64,
+    "FLASHINFER_MLA_SPARSE_SM120": _ANY_64,
     "FLASHINFER_MLA_SPARSE": (BlockSize(32, multiple=True),),
 }
 

@@ -23,13 +23,10 @@ from tonnage.models.profile import (
     Weights,
     runs_of,
 )
-from tonnage.models.safetensors import files_of_index, header_length, read_header, sum_weights
-from tonnage.models.wire import MAX_WIRE_BYTES, decode_wire, encode_wire, from_wire, to_wire
 
 __all__ = [
     "ELEMENT_BYTES",
     "FAMILIES",
-    "MAX_WIRE_BYTES",
     "MODEL",
     "ROUTER",
     "CacheSpec",
@@ -52,15 +49,7 @@ __all__ = [
     "TokenBytes",
     "Trait",
     "Weights",
-    "decode_wire",
-    "encode_wire",
-    "files_of_index",
-    "from_wire",
-    "header_length",
     "parse_config",
     "parse_json",
-    "read_header",
     "runs_of",
-    "sum_weights",
-    "to_wire",
 ]

@@ -114,7 +114,8 @@ class Style:
     be false. `tied` families have no output head whatever the config says, `own_head` ones always have one;
     `every_stage` ones hold on every stage of a pipeline what others hold on the first or the last. `qkv`,
     `output`, `inward`, `outward` and `head` are the engine's names of the linear layers, `output_gate` that
-    of one as wide as the heads.
+    of one as wide as the heads. `packed_qkv` and `packed_mlp` say that the engine takes for one layer what it
+    fuses elsewhere.
     """
 
     names: dict[str, str] = field(default_factory=dict)
@@ -147,6 +148,8 @@ class Style:
     inward: str = ""
     outward: str = "down_proj"
     head: str = "lm_head"
+    packed_qkv: bool = False
+    packed_mlp: bool = False
     first_norms: int = 0
     tied: bool = False
     own_head: bool = False
@@ -250,14 +253,19 @@ def cache_of(shape: AttentionShape, *, window: int | None) -> CacheSpec:
 def attention(sheet: Sheet, source: Source, style: Style, shape: AttentionShape) -> None:
     """Write down the attention of one layer, without its cache."""
     path = style.attention_path
-    sheet.qkv(
-        f"{path}.{style.qkv}",
-        shape.hidden,
-        query_heads=shape.query_heads,
-        kv_heads=shape.kv_heads,
-        head_size=shape.head_size,
-        bias=style.qkv_bias.read(source),
-    )
+    bias = style.qkv_bias.read(source)
+    if style.packed_qkv:
+        rows = (shape.query_heads + 2 * shape.kv_heads) * shape.head_size
+        sheet.column_parallel(f"{path}.{style.qkv}", shape.hidden, rows, bias=bias)
+    else:
+        sheet.qkv(
+            f"{path}.{style.qkv}",
+            shape.hidden,
+            query_heads=shape.query_heads,
+            kv_heads=shape.kv_heads,
+            head_size=shape.head_size,
+            bias=bias,
+        )
     sheet.row_parallel(
         f"{path}.{style.output}",
         shape.query_heads * shape.head_size,
@@ -298,10 +306,13 @@ def mlp(
     bias: bool = False,
     inward: str = "",
     outward: str = "down_proj",
+    packed: bool = False,
 ) -> None:
-    """Write down an MLP: gate and up fused and down, or up and down; `path` may be empty."""
+    """Write down an MLP: gate and up fused, or `packed` in one layer, and down, or up and down; `path` may be
+    empty."""
     inward = inward or ("gate_up_proj" if gated else "up_proj")
     rows = (intermediate, intermediate) if gated else (intermediate,)
+    rows = (sum(rows),) if packed else rows
     prefix = f"{path}." if path else ""
     sheet.column_parallel(f"{prefix}{inward}", hidden, *rows, bias=bias)
     sheet.row_parallel(f"{prefix}{outward}", intermediate, hidden, bias=bias)
@@ -412,6 +423,7 @@ def _layer(source: Source, style: Style, shape: AttentionShape, *, index: int, w
             bias=style.mlp_bias.read(source),
             inward=style.inward,
             outward=style.outward,
+            packed=style.packed_mlp,
         )
     if style.norms:
         sheet.vector(shape.hidden, count=style.norms)

@@ -10,7 +10,6 @@ from typing import Final
 from tonnage.models.body import Reader
 from tonnage.models.decoder import Style
 
-
 ANY: Final = "*"
 ABSENT: Final = ""
 """Keys of `Family.texts` beside model types."""

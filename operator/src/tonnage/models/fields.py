@@ -17,13 +17,17 @@ _SHOWN: Final = 60
 
 
 def parse_json(data: bytes, *, what: str, max_bytes: int = MAX_JSON_BYTES) -> dict[str, object]:
-    """The JSON object in `data`; `what` names the file in errors. Raises `ConfigError` (ConfigUnreadable)."""
+    """The JSON object in `data`; `what` names the file in errors. Raises `ConfigError` (ConfigUnreadable).
+
+    NaN and Infinity, which JSON does not have but published configs do, are read; where a number is asked
+    for, they are refused.
+    """
     if len(data) > max_bytes:
         raise ConfigError(
             "ConfigUnreadable", f"{what} has {len(data)} bytes, more than the {max_bytes} allowed"
         )
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(data.decode("utf-8"))
     except RecursionError:
         raise ConfigError("ConfigUnreadable", f"{what} is nested too deeply") from None
     except ValueError as error:
@@ -55,7 +59,7 @@ class Fields:
         *,
         defaults: Mapping[str, object] | None = None,
     ) -> Fields:
-        """The same object with `values` in place of its own, and with other `defaults` where they are given."""
+        """The same object with `values` in place of its own, and with other `defaults` if they are given."""
         return Fields(
             {**self._values, **(values or {})},
             where=self._where,
@@ -137,10 +141,6 @@ class Fields:
     def fail(self, name: str, problem: str) -> NoReturn:
         """Raise the error about one field."""
         raise ConfigError(self._reason, f"{self._where}: {name} {problem}")
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _type_name(value: object) -> str:

@@ -39,6 +39,7 @@ class Split(StrEnum):
     RANKS = "ranks"
     HEADS = "heads"
     VOCABULARY = "vocabulary"
+    EVEN = "even"
 
 
 class Rounding(StrEnum):
@@ -69,10 +70,11 @@ class Tile(StrEnum):
 class Part:
     """A stretch of a dimension.
 
-    RANKS: every rank has `size / ranks`, rounded up to `multiple`, and whole ones of its `heads`. HEADS: the stretch consists of `heads`
-    equal pieces; ranks share them and each holds at least one (KV heads, state groups). VOCABULARY: as
-    RANKS after the size is rounded up to `multiple`. WHOLE: every rank holds all of it, rounded up to
-    `multiple`. A `tile` stands for a `multiple` that the GPU decides.
+    RANKS: every rank has `size / ranks`, rounded up to `multiple`, and whole ones of its `heads`. HEADS: the
+    stretch consists of `heads` equal pieces; ranks share them and each holds at least one (KV heads, state
+    groups). VOCABULARY: as RANKS after the size is rounded up to `multiple`. EVEN: as RANKS where ranks
+    divide the `heads`, else whole. WHOLE: every rank holds all of it, rounded up to `multiple`. A `tile`
+    stands for a `multiple` that the GPU decides.
     """
 
     size: int

@@ -17,7 +17,17 @@ from typing import Final
 from tonnage.models.body import MAX_CONTEXT, MAX_LAYERS
 from tonnage.models.errors import ConfigError
 from tonnage.models.fields import Fields, parse_json
-from tonnage.models.parameters import ELEMENT_BYTES, MODEL, ROUTER, Dimension, Parameter, Part, Split
+from tonnage.models.parameters import (
+    ELEMENT_BYTES,
+    MODEL,
+    ROUTER,
+    Dimension,
+    Parameter,
+    Part,
+    Rounding,
+    Split,
+    Tile,
+)
 from tonnage.models.profile import (
     CacheSpec,
     ChunkedLocal,
@@ -44,6 +54,9 @@ _WHERE: Final = "model profile"
 _HUGE: Final = 2**62
 _MAX_ITEMS: Final = 4096
 _SPLITS: Final = tuple(Split)
+_ROUNDINGS: Final = tuple(Rounding)
+_TILES: Final = tuple(Tile)
+_ELEMENTS: Final = (MODEL, ROUTER, *ELEMENT_BYTES)
 _PLACES: Final = ("first", "last", "every", "embedding")
 _KEYS: Final = frozenset(
     {
@@ -168,11 +181,19 @@ def _number(table: dict[Hashable, int], item: Hashable) -> int:
 
 
 def _tensor_row(tensor: Parameter) -> list[object]:
-    dimensions = [
-        [dimension.per, *([p.size, _SPLITS.index(p.split), p.heads, p.multiple] for p in dimension.parts)]
-        for dimension in tensor.dimensions
-    ]
-    return [tensor.element, tensor.experts, tensor.count, *dimensions]
+    only_if = [] if tensor.only_if is None else _dimension_row(tensor.only_if)
+    dimensions = [_dimension_row(dimension) for dimension in tensor.dimensions]
+    return [tensor.element, tensor.experts, tensor.count, only_if, *dimensions]
+
+
+def _dimension_row(dimension: Dimension) -> list[object]:
+    fits = [_part_row(part) for part in dimension.fits]
+    parts = [_part_row(part) for part in dimension.parts]
+    return [dimension.per, _ROUNDINGS.index(dimension.rounding), fits, *parts]
+
+
+def _part_row(part: Part) -> list[int]:
+    return [part.size, _SPLITS.index(part.split), part.heads, part.multiple, _TILES.index(part.tile)]
 
 
 def _spec_row(spec: object, tensors: dict[Hashable, int]) -> list[object]:
@@ -264,25 +285,32 @@ def _tensor(row: object, fields: Fields) -> Parameter:
     if not isinstance(row, list) or not 4 <= len(row) <= 12:
         fields.fail("tensors", "holds something else than rows of 4 to 12 items")
     element = row[0]
-    if element not in {MODEL, ROUTER, *ELEMENT_BYTES}:
+    if element not in _ELEMENTS:
         fields.fail("tensors", "holds an element of another version")
     experts, count = _exactly(fields, "tensors", _numbers(fields, "tensors", row[1:3]), count=2)
-    dimensions = tuple(_dimension(item, fields) for item in row[3:])
-    return Parameter(str(element), dimensions, experts, max(count, 1))
+    only_if = None if row[3] == [] else _dimension(row[3], fields)
+    dimensions = tuple(_dimension(item, fields) for item in row[4:])
+    return Parameter(str(element), dimensions, experts, max(count, 1), only_if)
 
 
 def _dimension(row: object, fields: Fields) -> Dimension:
-    if not isinstance(row, list) or not 2 <= len(row) <= 64:
+    if not isinstance(row, list) or not 4 <= len(row) <= 64:
         fields.fail("tensors", "holds a dimension of no part")
-    (per,) = _numbers(fields, "tensors", row[:1])
-    parts = []
-    for item in row[1:]:
-        numbers = _exactly(fields, "tensors", _numbers(fields, "tensors", item), count=4)
-        size, split, heads, multiple = numbers
-        if split >= len(_SPLITS) or min(heads, multiple, per) < 1 or size % heads:
-            fields.fail("tensors", "holds a part that cannot be")
-        parts.append(Part(size, _SPLITS[split], heads, multiple))
-    return Dimension(tuple(parts), per)
+    per, rounding = _exactly(fields, "tensors", _numbers(fields, "tensors", row[:2]), count=2)
+    if per < 1 or rounding >= len(_ROUNDINGS):
+        fields.fail("tensors", "holds a dimension that cannot be")
+    fits = tuple(_part(item, fields) for item in _list(fields, "tensors", row[2]))
+    parts = tuple(_part(item, fields) for item in row[3:])
+    return Dimension(parts, per, _ROUNDINGS[rounding], fits)
+
+
+def _part(row: object, fields: Fields) -> Part:
+    numbers = _exactly(fields, "tensors", _numbers(fields, "tensors", row), count=5)
+    size, split, heads, multiple, tile = numbers
+    known = split < len(_SPLITS) and tile < len(_TILES)
+    if not known or min(heads, multiple) < 1 or (_SPLITS[split] is Split.HEADS and size % heads):
+        fields.fail("tensors", "holds a part that cannot be")
+    return Part(size, _SPLITS[split], heads, multiple, _TILES[tile])
 
 
 def _spec(row: object, fields: Fields, tensors: list[Parameter]) -> CacheSpec:

@@ -1,6 +1,4 @@
-"""From a demand, a model, nodes and an engine to one exact plan, or a rejection with numbers. Pure."""
+"""From a demand, a model, nodes and an engine to one exact plan, or a rejection with numbers. Pure.
 
-from tonnage.planning.choose import plan_for
-from tonnage.planning.plan import Alternative, Demand, MemoryBytes, Plan, Quality, Rejection
-
-__all__ = ["Alternative", "Demand", "MemoryBytes", "Plan", "Quality", "Rejection", "plan_for"]
+Nothing is imported here: `tonnage fit` needs the sizing alone and starts without the rest.
+"""

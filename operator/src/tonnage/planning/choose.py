@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tonnage.engines import EngineRules
-from tonnage.gpus import Node, Placement, select_nodes
+from tonnage.gpus.nodes import Node
+from tonnage.gpus.placement import Placement, select_nodes
 from tonnage.models import ModelProfile
 from tonnage.planning import words
 from tonnage.planning.candidates import Candidate, Rung, rungs, size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tonnage.engines import KV_ELEMENT_BYTES, EngineRules
-from tonnage.gpus import NodeSelection
+from tonnage.gpus.placement import NodeSelection
 from tonnage.models import ModelProfile
 from tonnage.planning.plan import Demand
 

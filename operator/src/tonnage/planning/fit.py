@@ -17,6 +17,7 @@ from tonnage.planning.memory import (
     group_blocks,
     kv_layout,
     longest_context,
+    suggested_context,
 )
 from tonnage.planning.paging import Paging, page
 from tonnage.planning.settle import Device, EngineOptions, RefusedError, Settled, settle
@@ -41,9 +42,10 @@ class Fit:
     """The answer. `supported` False: refused by the engine or here, `reason` is a word, `message` says why.
 
     `fits` False with `supported` True: not enough KV bytes; `estimated_max_context` is then the engine's own
-    suggestion. Numbers are of the smallest rank; `weights_bytes_by_stage` are bytes of one rank of each
-    pipeline stage, None where the checkpoint's format is not known. `engine_rules` is the engine version
-    whose rules were used, `assumed` says that it is not the one asked for.
+    suggestion, else the longest context that these bytes hold. Numbers are of the smallest rank;
+    `weights_bytes_by_stage` are bytes of one rank of each pipeline stage, None where the checkpoint's format
+    is not known. `engine_rules` is the engine version whose rules were used, `assumed` says that it is not
+    the one asked for.
     """
 
     supported: bool
@@ -130,6 +132,7 @@ def _answer(laid: LaidOut, *, kv_bytes: int, weights: tuple[int, ...] | None) ->
     if settled.auto_fit:
         context = longest
     fits = context > 0 and fits_one_request(layout, kv_bytes=checked, context_tokens=context)
+    suggested = suggested_context(layout, kv_bytes=checked, context_tokens=context or settled.context_tokens)
     answer = Fit(
         supported=True,
         fits=fits,
@@ -143,7 +146,9 @@ def _answer(laid: LaidOut, *, kv_bytes: int, weights: tuple[int, ...] | None) ->
         max_num_batched_tokens=settled.max_num_batched_tokens,
         bytes_per_block=layout.bytes_per_block if layout.groups else None,
         weights_bytes_by_stage=weights,
-        estimated_max_context=longest,
+        estimated_max_context=longest
+        if fits
+        else suggested_context(layout, kv_bytes=checked, context_tokens=context),
         engine_rules=settled.rules.rules_version,
         assumed=settled.rules.assumed,
     )

@@ -171,15 +171,30 @@ def fits_one_request(layout: KvLayout, *, kv_bytes: int, context_tokens: int) ->
 
 
 def longest_context(layout: KvLayout, *, kv_bytes: int, limit_tokens: int) -> int:
-    """The longest `max_model_len` up to `limit_tokens` that `kv_bytes` serve, 0 if none.
+    """The longest `max_model_len` up to `limit_tokens` that `kv_bytes` serve on every stage, 0 if none."""
+    if not layout.groups:
+        return limit_tokens
+    return _longest(layout, blocks=blocks_in(layout, kv_bytes=kv_bytes), limit_tokens=limit_tokens)
 
-    The figure the engine suggests in its own error (`_estimate_max_model_len_from_groups`), found by
-    bisection.
+
+def suggested_context(layout: KvLayout, *, kv_bytes: int, context_tokens: int) -> int:
+    """The length that the engine suggests where it refuses `context_tokens`, 0 if none.
+
+    It looks at the first stage that is too small, by bisection (`_estimate_max_model_len_from_groups`); a
+    later stage may hold less.
     """
+    needed = 1 + blocks_per_request(layout, length_tokens=context_tokens)
+    small = next((stage for stage in layout.stage_bytes if kv_bytes < stage * needed), None)
+    if small is None:
+        return context_tokens
+    return _longest(layout, blocks=max(kv_bytes, 0) // small, limit_tokens=context_tokens)
+
+
+def _longest(layout: KvLayout, *, blocks: int, limit_tokens: int) -> int:
     low, high = 0, limit_tokens
     while low < high:
         middle = (low + high + 1) // 2
-        if fits_one_request(layout, kv_bytes=kv_bytes, context_tokens=middle):
+        if 1 + blocks_per_request(layout, length_tokens=middle) <= blocks:
             low = middle
         else:
             high = middle - 1

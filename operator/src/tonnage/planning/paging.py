@@ -7,7 +7,7 @@ vllm/model_executor/layers/attention/*.py `get_kv_cache_spec` of vLLM 0.32.0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import lcm, prod
@@ -50,7 +50,12 @@ from tonnage.planning.weights import IndivisibleError, size_of, stage_bounds
 HeadedSpec = FullAttention | SlidingWindow | ChunkedLocal | CrossAttention
 _TURBOQUANT_BOUNDARY: Final = 2
 _CPU_FLOAT32_STATES: Final = frozenset({"mamba1", "mamba2", "gdn_attention", "linear_attention"})
-_PACKED_LATENT_KERNELS: Final = frozenset({"FLASHMLA_SPARSE"})
+_PACKED_LATENT_KERNELS: Final[Mapping[str, frozenset[str]]] = {
+    "FLASHMLA_SPARSE": frozenset({"fp8", "fp8_e4m3", "fp8_ds_mla"}),
+    "FLASHINFER_MLA_SPARSE_SM120": frozenset({"auto", "fp8", "fp8_e4m3", "fp8_ds_mla"}),
+}
+"""KV dtypes that a kernel stores in DeepSeek's own layout
+(mla_attention.py `_canonicalize_sparse_mla_kv_cache_dtype`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +149,8 @@ class _Pager:
     @cached_property
     def stored_kv_dtype(self) -> str:
         """The KV dtype as the engine names it once kernels are chosen."""
-        latent = any(name in _PACKED_LATENT_KERNELS for name in (kernel.name for kernel in self.kernels))
-        return "fp8_ds_mla" if latent and is_quantized(self.kv_dtype) else self.settled.kv_dtype
+        packs = [_PACKED_LATENT_KERNELS.get(kernel.name, frozenset()) for kernel in self.kernels]
+        return "fp8_ds_mla" if any(self.kv_dtype in dtypes for dtypes in packs) else self.settled.kv_dtype
 
     # Kernels
 
@@ -264,7 +269,7 @@ class _Pager:
     def _for_states(self, block: int) -> int:
         """`_align_hybrid_block_size`: pages of attention at least as large as a state."""
         state = self.state_bytes
-        if not self.hybrid or not state:
+        if not self.hybrid or not state or not self.kernels:
             return block
         first = self.kernels[0]
         align = max(first.smallest_block, block)
@@ -284,7 +289,7 @@ class _Pager:
         if not self.skips_any or self.settled.on_cpu or not self.kernels:
             return block
         first = self.kernels[0]
-        primary, skipped = self.token_bytes(self.kv_dtype, first), self.token_bytes("auto", first)
+        primary, skipped = self._skipping_token_bytes
         if skipped <= primary:
             return block
         align = max(first.smallest_block, block)
@@ -303,9 +308,15 @@ class _Pager:
         """The page that all caches share where layers skip the KV dtype, None where they need not."""
         if not self.skips_any or self.settled.on_cpu or not self.kernels:
             return None
-        first = self.kernels[0]
-        primary, skipped = self.token_bytes(self.kv_dtype, first), self.token_bytes("auto", first)
+        primary, skipped = self._skipping_token_bytes
         return self.block_tokens * primary if skipped > primary else None
+
+    @property
+    def _skipping_token_bytes(self) -> tuple[int, int]:
+        """Bytes of one token in a layer that stores the KV dtype, and in one that skips it."""
+        first = self.kernels[0]
+        stored = "auto" if self.shape.fixed_kv_dtype else self.stored_kv_dtype
+        return self.token_bytes(stored, first), self.token_bytes("auto", first)
 
     def token_bytes(self, kv_dtype: str, kernel: Kernel) -> int:
         """Bytes of one token in one layer as the engine probes them: the model's heads and head size."""
@@ -452,7 +463,7 @@ class _Pager:
         )
 
     def _paged_latent(self, spec: LatentAttention, dtype: str, kernel: Kernel) -> PagedLayer:
-        if kernel.name in _PACKED_LATENT_KERNELS and is_quantized(dtype):
+        if dtype in _PACKED_LATENT_KERNELS.get(kernel.name, frozenset()):
             dtype = "fp8_ds_mla"
         token = LATENT_STATE_BYTES.get(dtype) or spec.latent_size * element_bytes(
             dtype, model_bytes=self.model_bytes
@@ -467,6 +478,11 @@ class _Pager:
     def _paged_bytes(self, spec: TokenBytes) -> PagedLayer:
         block = spec.block_tokens or self.block_tokens
         states = block // spec.tokens_per_state
+        if not states:
+            raise RefusedError(
+                "unsupported_block_size",
+                f"a block of {block} tokens has no entry of a cache that has one per {spec.tokens_per_state}",
+            )
         return PagedLayer(
             kind=Kind.LATENT_WINDOW if spec.window_tokens else Kind.LATENT,
             block_tokens=block,
@@ -478,7 +494,9 @@ class _Pager:
     def _paged_state(self, spec: RecurrentState) -> PagedLayer:
         size = self._state_bytes(spec)
         block = self.settled.context_tokens if self.state_mode == "none" else self.block_tokens
-        padded = self.block_tokens * self.token_bytes(self.kv_dtype, self.kernels[0]) if self.hybrid else size
+        padded = size
+        if self.hybrid and self.kernels:
+            padded = self.block_tokens * self.token_bytes(self.kv_dtype, self.kernels[0])
         return PagedLayer(
             kind=Kind.STATE,
             block_tokens=block,

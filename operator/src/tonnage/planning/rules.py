@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tonnage.gpus import NodeSelection, count_reasons
+from tonnage.gpus.placement import NodeSelection, count_reasons
 from tonnage.models import CacheSpec, FullAttention, LatentAttention, SlidingWindow, Trait
 from tonnage.planning.candidates import fp8_possible, head_sizes, quality_of
 from tonnage.planning.demand import Question

@@ -15,12 +15,15 @@ from tonnage.engines import (
     GpuRules,
     UnknownEngineVersionError,
     gpu_rules_for,
+    is_quantized,
     rules_for,
 )
-from tonnage.models import CrossAttention, FullAttention, ModelShape, RecurrentState, SlidingWindow, Trait
+from tonnage.models import CrossAttention, FullAttention, ModelShape, SlidingWindow, Trait
 
 MAX_RANKS = 1024
 MAX_TOKENS = 2**31 - 1
+_COMPRESSED_KV_DTYPES = frozenset({"auto", "fp8", "fp8_e4m3", "fp8_e5m2", "fp8_ds_mla"})
+"""What DeepSeek-V4's attention takes (vllm/models/deepseek_v4/attention.py 0.32)."""
 
 
 class RefusedError(ValueError):
@@ -101,6 +104,7 @@ def settle(shape: ModelShape, *, device: Device, options: EngineOptions, engine_
     _check_ranges(options)
     context, auto_fit = _context(shape, options)
     _check_ranks(shape, options)
+    _check_kv_dtype(shape, options)
     batched, sequences = _batch(shape, device, options, rules, context)
     prefix_caching = _prefix_caching(shape, device, options, rules)
     if _latent_on_cpu(shape, device):
@@ -123,9 +127,8 @@ def settle(shape: ModelShape, *, device: Device, options: EngineOptions, engine_
 
 
 def attention_free(shape: ModelShape) -> bool:
-    """Whether every cache of the model is a recurrent state."""
-    specs = [spec for spec, _ in shape.cache_runs]
-    return bool(specs) and all(isinstance(spec, RecurrentState) for spec in specs)
+    """Whether the architecture has no attention at all (`IsAttentionFree`), not merely this model."""
+    return shape.num_attention_heads == 0 and shape.recurrent
 
 
 def encoder_decoder(shape: ModelShape) -> bool:
@@ -162,6 +165,29 @@ def _check_ranges(options: EngineOptions) -> None:
     if options.dtype not in {None, "auto", "bfloat16", "float16", "half", "float32", "float"}:
         raise RefusedError(
             "invalid_option", f"dtype {str(options.dtype)[:40]!r} is not bfloat16, float16 or float32"
+        )
+
+
+def _check_kv_dtype(shape: ModelShape, options: EngineOptions) -> None:
+    if Trait.BLOCK_OUTERMOST in shape.traits and options.kv_dtype not in _COMPRESSED_KV_DTYPES:
+        raise RefusedError(
+            "unsupported_kv_dtype",
+            f"the engine stores the caches of {shape.architecture} in its own fp8 layout; "
+            f"KV dtype {options.kv_dtype} is none of {', '.join(sorted(_COMPRESSED_KV_DTYPES))}",
+        )
+    if Trait.BLOCK_OUTERMOST in shape.traits and (options.block_tokens or 256) % 256:
+        raise RefusedError(
+            "unsupported_block_size",
+            f"{shape.architecture} compresses up to 128 tokens into one entry and needs blocks of a multiple "
+            f"of 256 tokens, not {options.block_tokens}",
+        )
+    boundary = options.kv_dtype.startswith("turboquant_") and not shape.recurrent
+    skips = boundary or (options.kv_dtype_skip_layers and is_quantized(options.kv_dtype))
+    if options.pipeline_parallel > 1 and skips:
+        raise RefusedError(
+            "unplanned_option",
+            "layers that skip the KV dtype give pipeline stages block sizes of their own, which is not "
+            "planned; use tensor parallelism",
         )
 
 

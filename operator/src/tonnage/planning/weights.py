@@ -161,7 +161,8 @@ def _fills(dimension: Dimension, ranks: int) -> bool:
 
 
 def _divided(part: Part, ranks: int) -> bool:
-    return ranks > 1 and part.split is not Split.WHOLE
+    uneven = part.split is Split.EVEN and part.heads % ranks
+    return ranks > 1 and part.split is not Split.WHOLE and not uneven
 
 
 def _part(part: Part, ranks: int) -> int:
@@ -171,6 +172,8 @@ def _part(part: Part, ranks: int) -> int:
         return part.size // part.heads * _shared(part.heads, ranks)
     if part.split is Split.VOCABULARY:
         return _divide(_round_up(part.size, part.multiple), ranks)
+    if part.split is Split.EVEN and part.heads % ranks:
+        return part.size
     if part.heads > 1 and part.heads % ranks:
         raise IndivisibleError(f"{part.heads} heads do not divide among {ranks} ranks")
     return _round_up(_divide(part.size, ranks), part.multiple)

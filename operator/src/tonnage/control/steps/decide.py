@@ -12,9 +12,11 @@ from tonnage.cluster.port import CONFIG_MAP
 from tonnage.control.children import own_children
 from tonnage.control.world import Pass, World
 from tonnage.engines import UnknownEngineVersionError, rules_for
-from tonnage.gpus import Placement
-from tonnage.models import ModelProfile, to_wire
-from tonnage.planning import Demand, Plan, Rejection, plan_for
+from tonnage.gpus.placement import Placement
+from tonnage.models import ModelProfile
+from tonnage.models.wire import to_wire
+from tonnage.planning.choose import plan_for
+from tonnage.planning.plan import Demand, Plan, Rejection
 from tonnage.rendering.names import hash_in, short_hash
 from tonnage.rendering.plan import Kept, hash_of, read_kept
 

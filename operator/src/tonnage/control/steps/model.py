@@ -11,8 +11,9 @@ from tonnage.cluster.port import CONFIG_MAP, JOB, Object
 from tonnage.control.children import apply_child, delete_child, own_child, own_children
 from tonnage.control.queue import growing_pause
 from tonnage.control.world import Inspection, Pass, World
-from tonnage.gpus import NodeSelection, select_nodes
-from tonnage.models import ConfigError, ModelProfile, from_wire
+from tonnage.gpus.placement import NodeSelection, select_nodes
+from tonnage.models import ConfigError, ModelProfile
+from tonnage.models.wire import from_wire
 from tonnage.planning.rules import no_usable_node
 from tonnage.rendering.inspection import build_inspection, inspection_name, source_of
 from tonnage.rendering.names import COMPONENT, INSPECT

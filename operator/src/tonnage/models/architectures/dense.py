@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from tonnage.models.body import Body, Source
+from tonnage.models.body import MAX_CONTEXT, Body, Source
 from tonnage.models.decoder import (
     ATTENTION_BIAS,
     LLAMA,
@@ -47,6 +47,7 @@ _CHATGLM: Final = Style(
     inward="dense_h_to_4h",
     outward="dense_4h_to_h",
     head="transformer.output_layer",
+    unplanned=("vision_config",),
 )
 
 _COHERE2: Final = Style(
@@ -111,8 +112,8 @@ def read_chatglm(source: Source) -> Body:
 
 def read_cohere2(source: Source) -> Body:
     """Command R7B (commandr.py): the engine's windows hold one token more than the config says."""
-    windows = window_tokens(source, _COHERE2)
-    return read_decoder(source, _COHERE2, windows=[window and window + 1 for window in windows])
+    windows = [window and min(window + 1, MAX_CONTEXT) for window in window_tokens(source, _COHERE2)]
+    return read_decoder(source, _COHERE2, windows=windows)
 
 
 def read_falcon(source: Source) -> Body:

@@ -57,13 +57,14 @@ def read_gemma3n_multimodal(source: Source) -> Body:
 
 def _vision_elements(fields: Fields) -> int:
     name = fields.optional_text("architecture")
-    if name not in _ENCODERS or fields.raw("model_args"):
+    elements = _ENCODERS.get(name or "")
+    if elements is None or fields.raw("model_args"):
         raise ConfigError(
             "UnsupportedAttention",
-            f"config.json vision_config: the encoder {name!r} is not known, or its model_args are not; known: "
+            f"config.json vision_config: the encoder {name!r} or its model_args are not known; known: "
             f"{', '.join(sorted(_ENCODERS))}",
         )
-    return _ENCODERS[name]
+    return elements
 
 
 def _embedder(sheet: Sheet, fields: Fields, text_hidden: int) -> None:

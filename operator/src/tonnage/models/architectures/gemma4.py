@@ -64,15 +64,18 @@ def read_gemma4(source: Source) -> Body:
         num_attention_heads=plan.attentions[0].query_heads,
         head_size=head_size,
         head_elements=2 * head_size,
-        traits=_traits(source),
+        traits=_traits(source, plan),
     )
 
 
-def _traits(source: Source) -> frozenset[Trait]:
+def _traits(source: Source, plan: _Plan) -> frozenset[Trait]:
     """Shared caches need all of a model's layers in one place (attention.py `validate_kv_sharing_target`)."""
     found = {
+        Trait.UNEVEN_HEADS: len({attention.head_size for attention in plan.attentions}) > 1,
         Trait.SOFTCAP: source.fields.raw("attn_logit_softcapping"),
         Trait.ONE_STAGE: source.fields.raw("num_kv_shared_layers"),
+        # The engine counts text models as able to see images too (`Gemma4ModelArchConfigConvertor`).
+        Trait.BIDIRECTIONAL_IMAGES: source.fields.raw("use_bidirectional_attention") == "vision",
     }
     return frozenset(trait for trait, stated in found.items() if stated)
 

@@ -78,9 +78,7 @@ def read_gemma3_vision(source: Source) -> Body:
     projector.vector(size_of(fields, "hidden_size"))
     root = source.root.replaced(defaults={"mm_tokens_per_image": 256})
     return replace(
-        with_towers(
-            body, *siglip_encoder(source, fields, path=_SIGLIP_PATH), projector, traits=_PREFIX_LM
-        ),
+        with_towers(body, *siglip_encoder(source, fields, path=_SIGLIP_PATH), projector, traits=_PREFIX_LM),
         encoder_tokens=size_of(root, "mm_tokens_per_image", high=MAX_CONTEXT),
     )
 
@@ -95,9 +93,7 @@ def read_paligemma(source: Source) -> Body:
     projector.vector(size_of(root, "projection_dim"))
     body = read_text(source, tied=root_tied(source, default=True))
     return replace(
-        with_towers(
-            body, *siglip_encoder(source, fields, path=_SIGLIP_PATH), projector, traits=_PREFIX_LM
-        ),
+        with_towers(body, *siglip_encoder(source, fields, path=_SIGLIP_PATH), projector, traits=_PREFIX_LM),
         encoder_tokens=patches_of(fields),
     )
 
@@ -183,9 +179,7 @@ def _subsampling(sheet: Sheet, fields: Fields, hidden: int) -> None:
     sheet.replicated(path, channels[0] // 4 * channels[1], hidden)
 
 
-def _conformer(
-    sheet: Sheet, layer: str, hidden: int, fields: Fields, *, head_size: int, kernel: int
-) -> None:
+def _conformer(sheet: Sheet, layer: str, hidden: int, fields: Fields, *, head_size: int, kernel: int) -> None:
     """Attention and a convolution between two halves of a feed-forward network."""
     queries = size_of(fields, "num_attention_heads", high=MAX_HEADS) * head_size
     for network in ("feed_forward1", "feed_forward2"):

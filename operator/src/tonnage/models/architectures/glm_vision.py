@@ -59,9 +59,7 @@ def _encoder(source: Source, fields: Fields) -> Sheet:
     for index in range(encoder.layers):
         block = f"blocks.{index}"
         sheet.vector(hidden, count=2)
-        encoder_attention(
-            sheet, encoder, qkv=f"{block}.attn.{qkv}", output=f"{block}.attn.proj", bias=False
-        )
+        encoder_attention(sheet, encoder, qkv=f"{block}.attn.{qkv}", output=f"{block}.attn.proj", bias=False)
         mlp(sheet, f"{block}.mlp", hidden=hidden, intermediate=out, gated=True)
     sheet.column_parallel("merger.proj", out, out)
     layer_norms(sheet, out)

@@ -1,7 +1,8 @@
 """gpt-oss: sinks, biases everywhere, a sliding window in every other layer.
 
-Read in vLLM 0.32.0 `model_executor/models/gpt_oss.py`, which does not look at `layer_types`, and holds the
-token table, the last norm and the output head on every pipeline stage.
+Read in vLLM 0.32.0 `model_executor/models/gpt_oss.py`, which takes every other layer whatever `layer_types`
+says, and holds the token table, the last norm and the output head on every pipeline stage. Where all
+`layer_types` have a window the engine gives it to the other layers too (engine/arg_utils.py).
 """
 
 from __future__ import annotations
@@ -9,7 +10,16 @@ from __future__ import annotations
 from typing import Final
 
 from tonnage.models.body import MAX_CONTEXT, MAX_EXPERTS, MAX_VOCABULARY, Body, Source
-from tonnage.models.decoder import AttentionShape, Bias, Style, attention, attention_shape, cache_of
+from tonnage.models.decoder import (
+    AttentionShape,
+    Bias,
+    Style,
+    Windows,
+    attention,
+    attention_shape,
+    cache_of,
+    layer_kinds,
+)
 from tonnage.models.profile import Layer, Outside, Trait
 from tonnage.models.sheet import vocabulary
 
@@ -22,8 +32,13 @@ def read_gpt_oss(source: Source) -> Body:
     """gpt-oss. Raises `ConfigError`."""
     shape = attention_shape(source, _STYLE)
     rows = source.size("vocab_size", high=MAX_VOCABULARY)
+    kinds = layer_kinds(source, Windows.ALL, layers=source.layers)
+    everywhere = kinds is not None and all(kinds)
     return Body(
-        layers=tuple(_layer(source, shape, index) for index in range(source.layers)),
+        layers=tuple(
+            _layer(source, shape, index, windowed=everywhere or index % 2 == 0)
+            for index in range(source.layers)
+        ),
         outside=_outside(source, shape, rows),
         hidden_size=shape.hidden,
         vocab_size=rows,
@@ -34,11 +49,11 @@ def read_gpt_oss(source: Source) -> Body:
     )
 
 
-def _layer(source: Source, shape: AttentionShape, index: int) -> Layer:
+def _layer(source: Source, shape: AttentionShape, index: int, *, windowed: bool) -> Layer:
     sheet = source.sheet(f"model.layers.{index}.")
     attention(sheet, source, _STYLE, shape)
     window = source.optional_size("sliding_window", high=MAX_CONTEXT) or None
-    sheet.cache(cache_of(shape, window=window if index % 2 == 0 else None))
+    sheet.cache(cache_of(shape, window=window if windowed else None))
     count = source.size("num_local_experts", high=MAX_EXPERTS)
     sheet.tensor(count, shape.hidden)
     sheet.vector(count)

@@ -14,6 +14,7 @@ from typing import Final
 from tonnage.models.architectures.wrapped import (
     MAX_KERNEL,
     MAX_SIDE,
+    Encoder,
     encoder_attention,
     encoder_mlp,
     encoder_of,
@@ -65,7 +66,8 @@ def read_kimi_vl(source: Source) -> Body:
     """Kimi-VL, whose encoder is never quantized. Raises `ConfigError`."""
     fields = part(source, "vision_config", _MOONVIT)
     table = (size_of(fields, "init_pos_emb_height"), size_of(fields, "init_pos_emb_width"))
-    return _with_moonvit(source, fields, table, projector="multi_modal_projector", quantized=False)
+    sheet = tower(source, "", quantized=False)
+    return _with_moonvit(source, fields, sheet, encoder_of(fields), table, projector="multi_modal_projector")
 
 
 def read_kimi_k25(source: Source) -> Body:
@@ -75,16 +77,16 @@ def read_kimi_k25(source: Source) -> Body:
     """
     fields = part(source, "vision_config", _K25)
     _refuse_variants(fields)
-    table = tuple(_table_side(fields, side) for side in ("height", "width"))
-    quantized = quant_method(source) != "compressed-tensors"
-    return _with_moonvit(source, fields, (table[0], table[1]), projector="mm_projector", quantized=quantized)
+    table = (_table_side(fields, "height"), _table_side(fields, "width"))
+    sheet = tower(source, "", quantized=quant_method(source) != "compressed-tensors")
+    encoder = encoder_of(fields, whole_if_uneven=True)
+    return _with_moonvit(source, fields, sheet, encoder, table, projector="mm_projector")
 
 
 def _with_moonvit(
-    source: Source, fields: Fields, table: tuple[int, int], *, projector: str, quantized: bool
+    source: Source, fields: Fields, sheet: Sheet, encoder: Encoder, table: tuple[int, int], *, projector: str
 ) -> Body:
-    encoder = encoder_of(fields)
-    sheet = tower(source, "", quantized=quantized)
+    """The text model with MoonViT on `sheet`; `table` is the height and width of its positions."""
     patch = pair_of(fields, "patch_size")
     sheet.tensor(encoder.hidden, _CHANNELS, *patch)
     sheet.vector(encoder.hidden)

@@ -123,9 +123,7 @@ def _chosen_layers(source: Source, default: int) -> tuple[int, ...]:
     """Layers whose outputs are used: one, or several in a list; from the end where negative."""
     root = source.root.replaced(defaults={"vision_feature_layer": default})
     if isinstance(root.raw("vision_feature_layer"), list):
-        chosen = integers(
-            root, "vision_feature_layer", most=MAX_LAYERS, low=-MAX_LAYERS, high=MAX_LAYERS
-        )
+        chosen = integers(root, "vision_feature_layer", most=MAX_LAYERS, low=-MAX_LAYERS, high=MAX_LAYERS)
         if not chosen:
             root.fail("vision_feature_layer", "names no layer")
         return chosen

@@ -87,9 +87,10 @@ def _tied(source: Source) -> bool:
     return source.fields.flag("tie_word_embeddings")
 
 
-def _sizes(fields: Fields) -> Encoder:
+def _sizes(fields: Fields, *, whole_if_uneven: bool = False) -> Encoder:
     return encoder_of(
         fields,
+        whole_if_uneven=whole_if_uneven,
         hidden="d_model",
         heads="encoder_attention_heads",
         intermediate="encoder_ffn_dim",
@@ -116,7 +117,7 @@ def _whole_encoder(sheet: Sheet, fields: Fields, encoder: Encoder) -> None:
 
 def _qwen3_encoder(source: Source, fields: Fields) -> Sheet:
     """Three convolutions that halve time and bands, then layers that ranks divide."""
-    encoder = _sizes(fields)
+    encoder = _sizes(fields, whole_if_uneven=True)
     hidden, channels = encoder.hidden, size_of(fields, "downsample_hidden_size")
     sheet = tower(source, _PATH, quantized=False)
     for inputs in (1, channels, channels):

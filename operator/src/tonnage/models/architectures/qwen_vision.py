@@ -154,7 +154,10 @@ class _Names:
         return f"{merger}.{self.inward}", f"{merger}.{self.outward}"
 
 
-def _qwen3_encoder(source: Source, fields: Fields, names: _Names = _Names()) -> Sheet:
+_NAMES: Final = _Names()
+
+
+def _qwen3_encoder(source: Source, fields: Fields, names: _Names = _NAMES) -> Sheet:
     """Layers named in `deepstack_visual_indexes` have a merger of their own, its norm after merging."""
     sheet = tower(source, _PATH)
     encoder = encoder_of(fields, heads="num_heads", layers="depth")
@@ -180,7 +183,8 @@ def _qwen3_block(sheet: Sheet, encoder: Encoder, block: str) -> None:
 
 def _patches(sheet: Sheet, fields: Fields, hidden: int, *, bias: bool) -> None:
     channels, frames, side = (
-        size_of(fields, name, high=MAX_KERNEL) for name in ("in_channels", "temporal_patch_size", "patch_size")
+        size_of(fields, name, high=MAX_KERNEL)
+        for name in ("in_channels", "temporal_patch_size", "patch_size")
     )
     sheet.tensor(hidden, channels, frames, side, side)
     if bias:

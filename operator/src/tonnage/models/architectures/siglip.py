@@ -112,9 +112,7 @@ def pixtral_encoder(source: Source, fields: Fields, *, path: str, layers: int) -
 
 def _block(sheet: Sheet, mlps: Sheet, encoder: Encoder, block: str) -> None:
     layer_norms(sheet, encoder.hidden, count=2)
-    encoder_attention(
-        sheet, encoder, qkv=f"{block}.self_attn.qkv_proj", output=f"{block}.self_attn.out_proj"
-    )
+    encoder_attention(sheet, encoder, qkv=f"{block}.self_attn.qkv_proj", output=f"{block}.self_attn.out_proj")
     encoder_mlp(mlps, encoder, inward=f"{block}.mlp.fc1", outward=f"{block}.mlp.fc2")
 
 

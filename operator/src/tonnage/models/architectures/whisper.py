@@ -15,7 +15,6 @@ from tonnage.models.architectures.wrapped import (
     encoder_mlp,
     encoder_of,
     layer_norms,
-    size_of,
 )
 from tonnage.models.body import MAX_CONTEXT, MAX_VOCABULARY, Body, Source
 from tonnage.models.errors import ConfigError
@@ -40,14 +39,14 @@ def read_whisper(source: Source) -> Body:
     table = source.sheet("")
     table.tensor(vocabulary, decoder.hidden)
     first, last = source.sheet(""), source.sheet("")
-    audio_encoder(first, encoder, bands=source.size("num_mel_bins", high=MAX_KERNEL), positions=source_tokens)
+    _audio_encoder(
+        first, encoder, bands=source.size("num_mel_bins", high=MAX_KERNEL), positions=source_tokens
+    )
     first.tensor(source.size("max_target_positions", high=MAX_CONTEXT), decoder.hidden)
     layer_norms(last, decoder.hidden)
     return Body(
         layers=tuple(_layer(source, decoder, index) for index in range(decoder.layers)),
-        outside=Outside(
-            first=first.parameters, last=last.parameters, embedding=table.parameters, tied=True
-        ),
+        outside=Outside(first=first.parameters, last=last.parameters, embedding=table.parameters, tied=True),
         hidden_size=decoder.hidden,
         vocab_size=vocabulary,
         num_attention_heads=encoder.heads,
@@ -58,7 +57,7 @@ def read_whisper(source: Source) -> Body:
     )
 
 
-def audio_encoder(sheet: Sheet, encoder: Encoder, *, bands: int, positions: int, path: str = ".encoder") -> None:
+def _audio_encoder(sheet: Sheet, encoder: Encoder, *, bands: int, positions: int) -> None:
     """Write down the encoder: two convolutions over the bands of sound, positions, layers."""
     hidden = encoder.hidden
     for inputs in (bands, hidden):
@@ -66,7 +65,7 @@ def audio_encoder(sheet: Sheet, encoder: Encoder, *, bands: int, positions: int,
         sheet.vector(hidden)
     sheet.tensor(positions, hidden)
     for index in range(encoder.layers):
-        layer = f"{path}.layers.{index}.layers"
+        layer = f".encoder.layers.{index}.layers"
         encoder_attention(
             sheet, encoder, qkv=f"{layer}.self_attn.qkv_proj", output=f"{layer}.self_attn.out_proj"
         )

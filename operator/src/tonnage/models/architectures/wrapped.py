@@ -15,7 +15,7 @@ from tonnage.models.decoder import read_decoder
 from tonnage.models.families import FAMILIES, text_architecture
 from tonnage.models.family import reader_of
 from tonnage.models.fields import Fields
-from tonnage.models.parameters import ranks, whole
+from tonnage.models.parameters import Part, Split, ranks, whole
 from tonnage.models.profile import Trait
 from tonnage.models.schemes import Unquantized
 from tonnage.models.sheet import Sheet
@@ -103,7 +103,9 @@ def layers_of(fields: Fields, name: str = "num_hidden_layers") -> int:
     return fields.integer(name, low=1, high=MAX_LAYERS)
 
 
-def integers(fields: Fields, name: str, *, most: int, low: int = 0, high: int = MAX_HIDDEN) -> tuple[int, ...]:
+def integers(
+    fields: Fields, name: str, *, most: int, low: int = 0, high: int = MAX_HIDDEN
+) -> tuple[int, ...]:
     """A list of at most `most` integers, () where it is absent or null."""
     value = fields.raw(name)
     if value is None:
@@ -135,12 +137,28 @@ def patches_of(fields: Fields) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoder:
-    """Sizes of an encoder's layers."""
+    """Sizes of an encoder's layers. Ranks divide their heads; where they cannot, `whole_if_uneven` encoders
+    are whole on every rank and others cannot start."""
 
     hidden: int
     heads: int
     intermediate: int
     layers: int
+    whole_if_uneven: bool = False
+
+    @property
+    def heads_share(self) -> Part:
+        """The elements of all heads."""
+        if self.whole_if_uneven:
+            return Part(self.hidden, Split.EVEN, heads=self.heads)
+        return ranks(self.hidden, heads=self.heads)
+
+    @property
+    def inner_share(self) -> Part:
+        """The inner elements of an MLP."""
+        if self.whole_if_uneven:
+            return Part(self.intermediate, Split.EVEN, heads=self.heads)
+        return ranks(self.intermediate)
 
 
 def encoder_of(
@@ -150,6 +168,7 @@ def encoder_of(
     heads: str = "num_attention_heads",
     intermediate: str = "intermediate_size",
     layers: str = "num_hidden_layers",
+    whole_if_uneven: bool = False,
 ) -> Encoder:
     """Sizes of an encoder, by the names of the fields that state them. Raises `ConfigError`."""
     found = Encoder(
@@ -157,9 +176,11 @@ def encoder_of(
         heads=size_of(fields, heads, high=MAX_HEADS),
         intermediate=size_of(fields, intermediate),
         layers=layers_of(fields, layers),
+        whole_if_uneven=whole_if_uneven,
     )
-    if found.hidden % found.heads:
-        fields.fail(hidden, f"is {found.hidden}, which {found.heads} attention heads do not divide")
+    for name, size in ((hidden, found.hidden), (intermediate, found.intermediate)):
+        if size % found.heads and (name == hidden or whole_if_uneven):
+            fields.fail(name, f"is {size}, which {found.heads} attention heads do not divide")
     return found
 
 
@@ -168,27 +189,16 @@ def whole_tiles(encoder: Encoder) -> bool:
     return encoder.hidden % 64 == 0 and encoder.intermediate % 64 == 0
 
 
-def encoder_attention(
-    sheet: Sheet,
-    encoder: Encoder,
-    *,
-    qkv: str,
-    output: str,
-    bias: bool = True,
-    output_bias: bool | None = None,
-) -> None:
-    """Attention without a cache, heads divided by ranks; ranks that would cut a head cannot start."""
-    rows = [ranks(encoder.hidden, heads=encoder.heads)] * 3
-    sheet.matrix(qkv, rows, whole(encoder.hidden), bias=bias)
-    sheet.row_parallel(
-        output, encoder.hidden, encoder.hidden, bias=bias if output_bias is None else output_bias
-    )
+def encoder_attention(sheet: Sheet, encoder: Encoder, *, qkv: str, output: str, bias: bool = True) -> None:
+    """Attention without a cache."""
+    sheet.matrix(qkv, [encoder.heads_share] * 3, whole(encoder.hidden), bias=bias)
+    sheet.matrix(output, [whole(encoder.hidden)], encoder.heads_share, bias=bias)
 
 
-def encoder_mlp(sheet: Sheet, encoder: Encoder, *, inward: str, outward: str, bias: bool = True) -> None:
-    """Two linear layers, divided by ranks between them."""
-    sheet.column_parallel(inward, encoder.hidden, encoder.intermediate, bias=bias)
-    sheet.row_parallel(outward, encoder.intermediate, encoder.hidden, bias=bias)
+def encoder_mlp(sheet: Sheet, encoder: Encoder, *, inward: str, outward: str) -> None:
+    """Two linear layers with biases."""
+    sheet.matrix(inward, [encoder.inner_share], whole(encoder.hidden), bias=True)
+    sheet.matrix(outward, [whole(encoder.hidden)], encoder.inner_share, bias=True)
 
 
 def layer_norms(sheet: Sheet, size: int, count: int = 1) -> None:

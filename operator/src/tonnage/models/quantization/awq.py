@@ -1,7 +1,7 @@
 """AWQ checkpoints (the engine's `auto_awq`).
 
-vllm/model_executor/layers/quantization/auto_awq.py (0.32.0). Where config.json lists no module as left
-unquantized, the engine looks into the checkpoint; config.json does not tell, and all count as quantized.
+vllm/model_executor/layers/quantization/auto_awq.py (0.32.0). Where config.json lists no modules that were left
+alone, the engine looks for them in the checkpoint.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from tonnage.models.parameters import MODEL, Dimension, Parameter, Rounding
 from tonnage.models.quantization.formats import Format, inputs
 from tonnage.models.quantization.integers import WORD, WORD_BITS
-from tonnage.models.quantization.names import matches, texts
+from tonnage.models.quantization.names import left_alone, matches, texts
 from tonnage.models.quantization.packed import ExpertGroups, group_of
 from tonnage.models.quantization.select import Declaration, Module, Selected, unsupported
 from tonnage.models.schemes import Experts, Matrix, Scheme, Unquantized, bias_of
@@ -75,7 +75,7 @@ def read_awq(declaration: Declaration) -> Scheme | None:
     head = fields.flag("lm_head")
 
     def listed(name: str) -> bool:
-        return any(part in name for part in kept)
+        return any(part in name for part in kept) if kept else left_alone(name)
 
     def choose(name: str, module: Module) -> Format:
         if module is Module.EXPERTS:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tonnage.models.fields import Fields
-from tonnage.models.parameters import Tile
+from tonnage.models.parameters import Tile, whole
 from tonnage.models.quantization import compressed
 from tonnage.models.quantization.awq import read_awq
 from tonnage.models.quantization.compressed import read_compressed
@@ -24,11 +24,12 @@ from tonnage.models.quantization.gptq import read_gptq
 from tonnage.models.quantization.modelopt import ALGORITHMS, MIXED, algorithm_of, read_mixed, read_modelopt
 from tonnage.models.quantization.names import NAMINGS, Naming
 from tonnage.models.quantization.select import Declaration, Module, Reader, Selected, unsupported
-from tonnage.models.schemes import Scheme, Unquantized
+from tonnage.models.schemes import Matrix, Scheme, Unquantized
 
 _WHERE: Final = "config.json quantization_config"
 _KIMI_K3: Final = "KimiK3ForConditionalGeneration"
 _DEEPSEEK_V4: Final = ("deepseek_v4", "deepseek_v4_text", "deepseek_v41", "deepseek_v41_text")
+_HEADS: Final = ("lm_head", "language_model.lm_head")
 _KV_ALGORITHMS: Final = {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
 
 
@@ -60,12 +61,15 @@ def read_quantization(
         method=method,
         fields=declared,
         root=root,
+        text=text,
         naming=_naming(root),
         hf_quant_config=hf_quant_config,
         latent=latent,
     )
     reader = READERS[method]
     scheme = None if reader is None else reader(declaration)
+    if scheme is not None and _tied(root, text) and _quantizes_head(scheme):
+        scheme = None
     return Quantization(
         method=method,
         scheme=Unquantized() if scheme is None else scheme,
@@ -153,6 +157,16 @@ def _architecture(root: Fields) -> str:
 
 def _naming(root: Fields) -> Naming:
     return NAMINGS.get(_architecture(root), Naming())
+
+
+def _tied(root: Fields, text: Fields) -> bool:
+    return root.flag("tie_word_embeddings") or text.flag("tie_word_embeddings")
+
+
+def _quantizes_head(scheme: Scheme) -> bool:
+    """Whether a head tied to the token table would keep tensors of its own, which are not planned."""
+    heads = [Matrix(name=name, rows=(whole(4096),), columns=whole(4096)) for name in _HEADS]
+    return any(scheme.head(head) != Unquantized().head(head) for head in heads)
 
 
 def _kv_dtype(declared: Fields, method: str, *, latent: bool) -> str | None:

@@ -2,8 +2,8 @@
 
 vllm/model_executor/layers/quantization/auto_gptq.py, utils/gptq_utils.py, moe_wna16.py (0.32.0).
 
-The engine also looks into the checkpoint for layers that it left as they were; config.json does not tell
-them, and what it does not list counts as quantized.
+Where config.json lists no modules, the engine looks into the checkpoint for those that are quantized: all but
+what exports leave alone.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Final
 
 from tonnage.models.fields import Fields
 from tonnage.models.parameters import MODEL, Dimension, Parameter, Rounding, whole
-from tonnage.models.quantization.formats import Format, inputs
+from tonnage.models.quantization.formats import Format
 from tonnage.models.quantization.integers import WORD, WORD_BITS
-from tonnage.models.quantization.names import Match, matches_parts, parts_of, pattern
+from tonnage.models.quantization.names import Match, left_alone, matches_parts, parts_of, pattern
 from tonnage.models.quantization.packed import ExpertGroups, group_of
 from tonnage.models.quantization.select import Declaration, Module, Selected, unsupported
 from tonnage.models.schemes import Experts, Matrix, Scheme, Unquantized, bias_of
@@ -24,6 +24,14 @@ from tonnage.models.schemes import Experts, Matrix, Scheme, Unquantized, bias_of
 _MAX_LISTED: Final = 4096
 _MAX_RULES: Final = 64
 _PLAIN: Final = Unquantized()
+
+_EXPERTS: Final = tuple(
+    f"{prefix}model.layers.{layer}.{path}.experts"
+    for prefix in ("", "language_model.")
+    for layer in range(128)
+    for path in ("mlp", "block_sparse_moe", "feed_forward")
+)
+"""Names of routed experts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +43,15 @@ class Gptq:
     group: int | None
 
     def matrix(self, matrix: Matrix) -> tuple[Parameter, ...]:
-        """Weight, scales, zero points, bias. Raises `ConfigError`."""
+        """Weight, scales, zero points, bias."""
         per = WORD_BITS // self.bits
-        groups = Dimension((whole(1),)) if self.group is None else inputs(matrix, self.group)
+        rows = Dimension(matrix.rows)
+        groups = Dimension((whole(1),))
+        if self.group is not None:
+            groups = Dimension((matrix.columns,), self.group, Rounding.DOWN)
         return (
-            Parameter(WORD, (inputs(matrix, per), Dimension(matrix.rows))),
-            Parameter(MODEL, (groups, Dimension(matrix.rows))),
+            Parameter(WORD, (Dimension((matrix.columns,), per, Rounding.DOWN), rows)),
+            Parameter(MODEL, (groups, rows)),
             Parameter(WORD, (groups, Dimension(matrix.rows, per, Rounding.DOWN))),
             *bias_of(matrix),
         )
@@ -73,7 +84,7 @@ def read_gptq(declaration: Declaration) -> Scheme | None:
     fields = declaration.fields
     base = _format(fields, Fields({}, where="config.json quantization_config dynamic"))
     rules = _rules(fields)
-    if rules is None:
+    if rules is None or (_has_experts(declaration.text) and _name_experts(rules)):
         return None
     quantized = declaration.naming.all(_listed(fields))
     head = fields.flag("lm_head")
@@ -86,6 +97,17 @@ def read_gptq(declaration: Declaration) -> Scheme | None:
         return next((rule.format or _PLAIN for rule in rules if rule.match(name)), base)
 
     return Selected(choose)
+
+
+def _has_experts(text: Fields) -> bool:
+    counts = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+    return any(text.raw(name) for name in counts)
+
+
+def _name_experts(rules: Sequence[_Rule]) -> bool:
+    """Whether rules are for routed experts too, which is not planned: the engine forgets them where the groups
+    of other layers do not fit a rank's share (`get_quant_method`)."""
+    return any(rule.match(name) for rule in rules for name in _EXPERTS)
 
 
 def _format(fields: Fields, overrides: Fields) -> Gptq:
@@ -143,11 +165,11 @@ def _flat(item: object) -> list[str]:
 
 
 def _is_quantized(name: str, quantized: Sequence[str]) -> bool:
-    """gptq_utils.py `is_layer_gptq_quantized`: a part of the name is enough; no list means all."""
+    """gptq_utils.py `is_layer_gptq_quantized`: a part of the name is enough."""
 
     def listed(module: str) -> bool:
         return any(part in module for part in quantized)
 
     if not quantized:
-        return True
+        return not left_alone(name)
     return matches_parts(name, listed) if parts_of(name) else listed(name)

@@ -34,6 +34,9 @@ FUSED: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
 }
 """The engine's fused layers and the names their parts have in checkpoints (`packed_modules_mapping`)."""
 
+_GATES: Final = ("gate", "router", "shared_expert_gate")
+_TOWERS: Final = ("visual.", "vision_", "multi_modal_projector.")
+
 Match = Callable[[str], bool]
 
 
@@ -97,6 +100,12 @@ def matches_parts(name: str, match: Match) -> bool:
                 f"{name[:100]}; the engine refuses that",
             )
     return False
+
+
+def left_alone(name: str) -> bool:
+    """Whether GPTQ and AWQ exports leave a module as it is without saying so in config.json: gates and what
+    reads images. The engine sees it in the checkpoint's tensors (`maybe_update_config`)."""
+    return name.rpartition(".")[2] in _GATES or any(path in name for path in _TOWERS)
 
 
 def listed_exactly(name: str, names: frozenset[str]) -> bool:

@@ -57,12 +57,14 @@ class Selected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """What a method's reader is given: the object that declares it, the config around it, ModelOpt's own file
-    where there is one, how names are to be read, and whether the model has latent attention."""
+    """What a method's reader is given: the object that declares it, the config around it and its text part,
+    ModelOpt's own file where there is one, how names are to be read, and whether the model has latent
+    attention."""
 
     method: str
     fields: Fields
     root: Fields
+    text: Fields
     naming: Naming
     hf_quant_config: Mapping[str, object] | None
     latent: bool

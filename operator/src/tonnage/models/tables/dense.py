@@ -8,6 +8,7 @@ projections that engine fuses and shards as it does in its own models.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from tonnage.models.decoder import (
@@ -329,7 +330,7 @@ _NATIVE: Final[Mapping[str, Family]] = {
     ),
     "MistralForCausalLM": Family(
         defaults={"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096},
-        style=LLAMA,
+        style=replace(LLAMA, unplanned=("ada_rms_norm_t_cond",)),
     ),
     "NemotronForCausalLM": Family(
         defaults={"max_position_embeddings": 4096},
@@ -442,7 +443,7 @@ _FROM_TRANSFORMERS: Final[Mapping[str, Family]] = {
             "max_position_embeddings": 131072,
             "attention_bias": True,
         },
-        style=Style(windows=Windows.ALL, qkv_bias=ATTENTION_BIAS),
+        style=Style(windows=Windows.ALL, qkv_bias=ATTENTION_BIAS, packed_mlp=True),
     ),
     "GPTBigCodeForCausalLM": Family(
         defaults={"n_positions": 1024, "multi_query": True, **_TIED},
@@ -461,6 +462,7 @@ _FROM_TRANSFORMERS: Final[Mapping[str, Family]] = {
             final_norms=2,
             attention_path="attention",
             qkv="query_key_value",
+            packed_qkv=True,
             output="dense",
             inward="dense_h_to_4h",
             outward="dense_4h_to_h",
