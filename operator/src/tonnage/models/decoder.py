@@ -67,14 +67,14 @@ class Mixture:
     """Routed experts instead of an MLP.
 
     Field names say where the config states them; an expert count of 0 or an absent one means no experts.
-    `first_dense` names the count of leading layers without experts, `every` the stride of layers with them.
-    `router_element` is the element of the router's weight. `count_aliases` are other names of the count in
-    configs that newer versions of transformers wrote; families that have them must state it. `kinds` names
-    the list that says "sparse" or "dense" for each layer where there is one, `last` the last layer with
-    experts (-1: the model's last).
-    `correction_switch` names the boolean without which there is no correction bias. Shared experts are one
-    MLP at `shared_path`: `shared_intermediate` names its width, or `shared_count` how many times a routed
-    expert's it is; `shared_gate` weighs it, a `lone_gate` is held without one too.
+    `first_dense` names the count of leading layers without experts, `every` the stride of layers with them,
+    `last` the last one (-1: the model's last), `kinds` the list that says "sparse" or "dense" for each layer
+    where there is one. `count_aliases` are other names of the count in configs that newer versions of
+    transformers wrote. `router_element` is the element of the router's weight, unless it is
+    `router_quantized` as any matrix. `correction_switch` names the boolean without which there is no
+    correction bias. Shared experts are one MLP at `shared_path`: `shared_intermediate` names its width, or
+    `shared_count` how many times a routed expert's it is; `shared_gate` weighs it, a `lone_gate` is held
+    without one too.
     """
 
     count: str
@@ -82,6 +82,7 @@ class Mixture:
     path: str = "mlp"
     router: str = "gate"
     router_element: str = "model"
+    router_quantized: bool = False
     router_bias: bool = False
     correction_bias: str | None = None
     correction_switch: str | None = None
@@ -323,7 +324,10 @@ def mixture(sheet: Sheet, source: Source, style: Mixture, *, hidden: int, gated:
     count = expert_count(source, style)
     if not count:
         source.fields.fail(style.count, "is missing or 0; it is the number of experts")
-    sheet.tensor(count, hidden, element=style.router_element)
+    if style.router_quantized:
+        sheet.replicated(f"{style.path}.{style.router}", hidden, count)
+    else:
+        sheet.tensor(count, hidden, element=style.router_element)
     if style.router_bias:
         sheet.vector(count)
     if style.correction_bias is not None and _switched(source, style.correction_switch):
@@ -338,12 +342,19 @@ def mixture(sheet: Sheet, source: Source, style: Mixture, *, hidden: int, gated:
 
 
 def expert_count(source: Source, style: Mixture) -> int | None:
-    """The number of routed experts, None where a family that may have none states none."""
-    names = (style.count, *style.count_aliases)
-    stated = {source.optional_size(name, high=MAX_EXPERTS) for name in names} - {None}
-    if len(stated) > 1 or (style.count_aliases and not stated):
-        source.fields.fail(style.count, f"or {' or '.join(style.count_aliases)} must state one number")
-    return next(iter(stated), None)
+    """The number of routed experts, None where the config of a family that may have none states none."""
+    return aliased_count(source, style.count, *style.count_aliases)
+
+
+def aliased_count(source: Source, name: str, *aliases: str) -> int | None:
+    """A count of experts that newer versions of transformers write under another name; what is written
+    wins over the default of `name`, and two different numbers are refused."""
+    written = {
+        source.optional_size(key, high=MAX_EXPERTS) for key in (name, *aliases) if source.fields.written(key)
+    }
+    if len(written) > 1:
+        source.fields.fail(name, f"and {' or '.join(aliases)} are different numbers of experts")
+    return written.pop() if written else source.optional_size(name, high=MAX_EXPERTS)
 
 
 def _shared_intermediate(source: Source, style: Mixture, intermediate: int) -> int | None:
@@ -380,7 +391,12 @@ def window_tokens(source: Source, style: Style) -> list[int | None]:
     layers = source.size(style.names.get("num_hidden_layers", "num_hidden_layers"), high=MAX_LAYERS)
     window = _window(source, style)
     if window is None:
-        layer_kinds(source, style.windows, layers=layers)
+        kinds = layer_kinds(source, style.windows, layers=layers)
+        if kinds and any(kinds) and style.per_layer and not source.fields.states("sliding_window"):
+            raise ConfigError(
+                "UnsupportedAttention",
+                "config.json: layer_types holds sliding_attention, but sliding_window is missing",
+            )
         return [None] * layers
     windowed = _windowed_layers(source, style, layers=layers)
     return [window if has_window else None for has_window in windowed]

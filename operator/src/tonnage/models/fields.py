@@ -71,6 +71,14 @@ class Fields:
         """The value as it stands, the default where the key is absent, else None."""
         return self._values.get(name, self._defaults.get(name))
 
+    def states(self, name: str) -> bool:
+        """Whether the key is there or has a default, be it null."""
+        return name in self._values or name in self._defaults
+
+    def written(self, name: str) -> bool:
+        """Whether the key itself is there and not null, be there a default or not."""
+        return self._values.get(name) is not None
+
     def integer(self, name: str, *, low: int, high: int) -> int:
         """A required integer within [low, high]; true and 8.0 are not integers."""
         value = self.optional_integer(name, low=low, high=high)

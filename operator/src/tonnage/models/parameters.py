@@ -104,9 +104,9 @@ class Dimension:
 class Parameter:
     """A tensor that the engine holds, `count` times alike.
 
-    `element` is `MODEL`, `ROUTER` or a key of `ELEMENT_BYTES`. `experts` is the number of routed experts it is held
-    for (0: none); with expert parallelism ranks share the experts and hold each of theirs whole. `only_if`:
-    held only by ranks whose share of that dimension its `per` divides.
+    `element` is `MODEL`, `ROUTER` or a key of `ELEMENT_BYTES`. `experts` is the number of routed experts it
+    is held for (0: none); with expert parallelism ranks share the experts and hold each of theirs whole.
+    `only_if`: held only by ranks whose share of that dimension its `per` divides.
     """
 
     element: str

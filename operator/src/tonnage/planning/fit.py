@@ -146,9 +146,7 @@ def _answer(laid: LaidOut, *, kv_bytes: int, weights: tuple[int, ...] | None) ->
         max_num_batched_tokens=settled.max_num_batched_tokens,
         bytes_per_block=layout.bytes_per_block if layout.groups else None,
         weights_bytes_by_stage=weights,
-        estimated_max_context=longest
-        if fits
-        else suggested_context(layout, kv_bytes=checked, context_tokens=context),
+        estimated_max_context=longest if fits else suggested,
         engine_rules=settled.rules.rules_version,
         assumed=settled.rules.assumed,
     )

@@ -24,6 +24,9 @@ MAX_RANKS = 1024
 MAX_TOKENS = 2**31 - 1
 _COMPRESSED_KV_DTYPES = frozenset({"auto", "fp8", "fp8_e4m3", "fp8_e5m2", "fp8_ds_mla"})
 """What DeepSeek-V4's attention takes (vllm/models/deepseek_v4/attention.py 0.32)."""
+_WITH_KV_SCALES = ("fp8", "modelopt", "deepseek_v4_fp8", "compressed-tensors")
+"""Checkpoint formats whose attention layers have KV scales (layers/attention/attention.py
+`_init_kv_cache_quant`)."""
 
 
 class RefusedError(ValueError):
@@ -181,8 +184,18 @@ def _check_kv_dtype(shape: ModelShape, options: EngineOptions) -> None:
             f"{shape.architecture} compresses up to 128 tokens into one entry and needs blocks of a multiple "
             f"of 256 tokens, not {options.block_tokens}",
         )
+    if options.kv_dtype == "fp8_e5m2" and (shape.quantization or "").startswith(_WITH_KV_SCALES):
+        raise RefusedError(
+            "unsupported_kv_dtype", "fp8_e5m2 kv-cache is not supported with fp8 checkpoints; use fp8_e4m3"
+        )
+    if Trait.BLOCK_OUTERMOST in shape.traits and not options.hybrid_manager:
+        raise RefusedError(
+            "unsupported_option",
+            f"the engine cannot run {shape.architecture} without its hybrid KV cache manager",
+        )
     boundary = options.kv_dtype.startswith("turboquant_") and not shape.recurrent
-    skips = boundary or (options.kv_dtype_skip_layers and is_quantized(options.kv_dtype))
+    single = any(name.isdecimal() for name in options.kv_dtype_skip_layers)
+    skips = boundary or (single and is_quantized(options.kv_dtype))
     if options.pipeline_parallel > 1 and skips:
         raise RefusedError(
             "unplanned_option",

@@ -7,6 +7,7 @@ from typing import Final
 
 from tonnage.models.body import MAX_CONTEXT, MAX_EXPERTS, MAX_HEADS, MAX_LAYERS, MAX_VOCABULARY, Body, Source
 from tonnage.models.decoder import AttentionShape, cache_of
+from tonnage.models.errors import ConfigError
 from tonnage.models.fields import Fields
 from tonnage.models.profile import Layer, Outside
 
@@ -18,6 +19,7 @@ def read_dbrx(source: Source) -> Body:
     """DBRX. The token table, the last norm and the head are held on every stage. Raises `ConfigError`."""
     if source.fields.flag("tie_word_embeddings"):
         source.fields.fail("tie_word_embeddings", "is true, which the engine refuses for this architecture")
+    _refuse_quantized(source)
     shape = _shape(source)
     vocabulary = source.size("vocab_size", high=MAX_VOCABULARY)
     every = source.sheet("")
@@ -34,6 +36,16 @@ def read_dbrx(source: Source) -> Body:
         head_size=shape.head_size,
         head_elements=2 * shape.head_size,
     )
+
+
+def _refuse_quantized(source: Source) -> None:
+    declared = source.root.optional_object("quantization_config") or {}
+    if declared.get("quant_method") in ("compressed-tensors", "compressed_tensors"):
+        raise ConfigError(
+            "UnsupportedAttention",
+            "config.json: DbrxForCausalLM quantized by compressed-tensors: the engine leaves its experts as "
+            "they are; not planned",
+        )
 
 
 def _shape(source: Source) -> AttentionShape:

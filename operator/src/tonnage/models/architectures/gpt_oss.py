@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from tonnage.models.body import MAX_CONTEXT, MAX_EXPERTS, MAX_VOCABULARY, Body, Source
+from tonnage.models.body import MAX_CONTEXT, MAX_VOCABULARY, Body, Source
 from tonnage.models.decoder import (
     AttentionShape,
     Bias,
     Style,
     Windows,
+    aliased_count,
     attention,
     attention_shape,
     cache_of,
@@ -54,7 +55,9 @@ def _layer(source: Source, shape: AttentionShape, index: int, *, windowed: bool)
     attention(sheet, source, _STYLE, shape)
     window = source.optional_size("sliding_window", high=MAX_CONTEXT) or None
     sheet.cache(cache_of(shape, window=window if windowed else None))
-    count = source.size("num_local_experts", high=MAX_EXPERTS)
+    count = aliased_count(source, "num_local_experts", "num_experts")
+    if not count:
+        source.fields.fail("num_local_experts", "is 0")
     sheet.tensor(count, shape.hidden)
     sheet.vector(count)
     sheet.experts(

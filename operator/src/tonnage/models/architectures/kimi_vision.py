@@ -9,10 +9,10 @@ configs have.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from tonnage.models.architectures.wrapped import (
-    MAX_KERNEL,
     MAX_SIDE,
     Encoder,
     encoder_attention,
@@ -31,6 +31,7 @@ from tonnage.models.architectures.wrapped import (
 from tonnage.models.body import Body, Source
 from tonnage.models.errors import ConfigError
 from tonnage.models.fields import Fields
+from tonnage.models.parameters import MODEL
 from tonnage.models.sheet import Sheet
 
 _MOONVIT: Final = {
@@ -60,33 +61,46 @@ _USUAL: Final[Mapping[str, object]] = {
 """What the encoder's optional fields say in all published Kimi-K2.5 configs, or would if they were there."""
 
 _CHANNELS: Final = 3
+_FLOATS: Final = frozenset({"bfloat16", "float16", "float32", "float8"})
 
 
 def read_kimi_vl(source: Source) -> Body:
     """Kimi-VL, whose encoder is never quantized. Raises `ConfigError`."""
     fields = part(source, "vision_config", _MOONVIT)
-    table = (size_of(fields, "init_pos_emb_height"), size_of(fields, "init_pos_emb_width"))
     sheet = tower(source, "", quantized=False)
-    return _with_moonvit(source, fields, sheet, encoder_of(fields), table, projector="multi_modal_projector")
+    table = (size_of(fields, "init_pos_emb_height"), size_of(fields, "init_pos_emb_width"))
+    _moonvit(sheet, fields, encoder_of(fields), table)
+    body = _text(source)
+    _projector(sheet, fields, "multi_modal_projector", text_hidden=body.hidden_size)
+    return with_towers(body, sheet)
 
 
 def read_kimi_k25(source: Source) -> Body:
     """Kimi-K2.5, whose encoder is left as it is where the text model is in compressed-tensors' format.
 
-    Raises `ConfigError`.
+    The engine converts the projection to the model's dtype as soon as it is made. Raises `ConfigError`.
     """
     fields = part(source, "vision_config", _K25)
     _refuse_variants(fields)
+    quantized = quant_method(source) != "compressed-tensors"
+    sheet, projector = tower(source, "", quantized=quantized), tower(source, "", quantized=quantized)
     table = (_table_side(fields, "height"), _table_side(fields, "width"))
-    sheet = tower(source, "", quantized=quant_method(source) != "compressed-tensors")
-    encoder = encoder_of(fields, whole_if_uneven=True)
-    return _with_moonvit(source, fields, sheet, encoder, table, projector="mm_projector")
+    _moonvit(sheet, fields, encoder_of(fields, whole_if_uneven=True), table)
+    body = _text(source)
+    _projector(projector, fields, "mm_projector", text_hidden=body.hidden_size)
+    converted = [
+        replace(tensor, element=MODEL) if tensor.element in _FLOATS else tensor
+        for tensor in projector.parameters
+    ]
+    return with_towers(body, sheet, tensors=converted)
 
 
-def _with_moonvit(
-    source: Source, fields: Fields, sheet: Sheet, encoder: Encoder, table: tuple[int, int], *, projector: str
-) -> Body:
-    """The text model with MoonViT on `sheet`; `table` is the height and width of its positions."""
+def _text(source: Source) -> Body:
+    return read_text(source, tied=root_tied(source, default=True))
+
+
+def _moonvit(sheet: Sheet, fields: Fields, encoder: Encoder, table: tuple[int, int]) -> None:
+    """Write down the encoder; `table` is the height and width of its positions."""
     patch = pair_of(fields, "patch_size")
     sheet.tensor(encoder.hidden, _CHANNELS, *patch)
     sheet.vector(encoder.hidden)
@@ -96,18 +110,17 @@ def _with_moonvit(
         layer_norms(sheet, encoder.hidden, count=2)
         encoder_mlp(sheet, encoder, inward=f"{block}.mlp.fc0", outward=f"{block}.mlp.fc1")
         encoder_attention(sheet, encoder, qkv=f"{block}.wqkv", output=f"{block}.wo")
-    layer_norms(sheet, encoder.hidden, count=2)
-    body = read_text(source, tied=root_tied(source, default=True))
-    merged = encoder.hidden * _merged_patches(fields)
-    sheet.replicated(f"{projector}.linear_1", merged, merged, bias=True)
-    sheet.replicated(f"{projector}.linear_2", merged, body.hidden_size, bias=True)
-    return with_towers(body, sheet)
+    layer_norms(sheet, encoder.hidden)
 
 
-def _merged_patches(fields: Fields) -> int:
-    """Patches that become one token."""
+def _projector(sheet: Sheet, fields: Fields, path: str, *, text_hidden: int) -> None:
+    """A norm, then two linear layers for the patches that become one token."""
+    hidden = size_of(fields, "hidden_size")
     height, width = pair_of(fields, "merge_kernel_size")
-    return min(height, MAX_KERNEL) * min(width, MAX_KERNEL)
+    merged = hidden * height * width
+    layer_norms(sheet, hidden)
+    sheet.replicated(f"{path}.linear_1", merged, merged, bias=True)
+    sheet.replicated(f"{path}.linear_2", merged, text_hidden, bias=True)
 
 
 def _table_side(fields: Fields, side: str) -> int:

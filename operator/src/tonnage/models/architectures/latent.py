@@ -20,7 +20,7 @@ from tonnage.models.body import (
     Body,
     Source,
 )
-from tonnage.models.decoder import mlp
+from tonnage.models.decoder import aliased_count, mlp
 from tonnage.models.errors import ConfigError
 from tonnage.models.parameters import MODEL, ranks, whole
 from tonnage.models.profile import LatentAttention, Layer, Outside, TokenBytes, Trait
@@ -101,7 +101,15 @@ def read_deepseek(source: Source) -> Body:
 
 
 def read_glm4_lite(source: Source) -> Body:
-    """GLM-4.7-Flash: as DeepSeek, with a router in float32. Raises `ConfigError`."""
+    """GLM-4.7-Flash: as DeepSeek, with a router in float32. Raises `ConfigError`.
+
+    Its config class takes head_dim for another name of qk_rope_head_dim; which of two wins is not known.
+    """
+    rotary = source.size("qk_rope_head_dim", high=MAX_HEAD_SIZE)
+    if (source.optional_size("head_dim", high=MAX_HEAD_SIZE) or rotary) != rotary:
+        source.fields.fail(
+            "head_dim", f"differs from qk_rope_head_dim, {rotary}, which it is another name of"
+        )
     return _read(source, Router(element="float32", corrected=True), norms=2)
 
 
@@ -210,7 +218,7 @@ def is_expert_layer(source: Source, index: int) -> bool:
 
 def deepseek_mixture(sheet: Sheet, source: Source, router: Router, *, hidden: int, path: str = "mlp") -> None:
     """Write down routed experts, their router and the shared experts, which are one MLP."""
-    count = source.size("n_routed_experts", high=MAX_EXPERTS)
+    count = _expert_count(source)
     intermediate = source.size("moe_intermediate_size")
     sheet.tensor(count, hidden, element=router.element)
     if router.corrected:
@@ -219,6 +227,13 @@ def deepseek_mixture(sheet: Sheet, source: Source, router: Router, *, hidden: in
     shared = source.optional_size("n_shared_experts", high=MAX_EXPERTS)
     if shared:
         mlp(sheet, f"{path}.shared_experts", hidden=hidden, intermediate=shared * intermediate, gated=True)
+
+
+def _expert_count(source: Source) -> int:
+    count = aliased_count(source, "n_routed_experts", "num_local_experts", "num_experts")
+    if not count:
+        source.fields.fail("n_routed_experts", "is missing or 0; it is the number of experts")
+    return count
 
 
 def _read(source: Source, router: Router, *, norms: int) -> Body:
@@ -251,7 +266,7 @@ def _longcat_layer(source: Source, shape: LatentShape, index: int) -> Layer:
         mlp(mlps, f"mlps.{half}", hidden=shape.hidden, intermediate=intermediate, gated=True)
     rest = source.sheet(path)
     rest.vector(shape.hidden, count=4)
-    experts = source.size("n_routed_experts", high=MAX_EXPERTS)
+    experts = _expert_count(source)
     choices = experts + source.size("zero_expert_num", low=0, high=MAX_EXPERTS)
     rest.tensor(choices, shape.hidden, element="float32")
     rest.vector(choices, element="float32")

@@ -11,7 +11,6 @@ from typing import Final
 
 from tonnage.models.body import (
     MAX_CONTEXT,
-    MAX_EXPERTS,
     MAX_HEAD_SIZE,
     MAX_HEADS,
     MAX_LAYERS,
@@ -19,7 +18,7 @@ from tonnage.models.body import (
     Body,
     Source,
 )
-from tonnage.models.decoder import mlp
+from tonnage.models.decoder import aliased_count, mlp
 from tonnage.models.parameters import ranks
 from tonnage.models.profile import CacheSpec, FullAttention, Layer, Outside, SlidingWindow, Trait
 from tonnage.models.sheet import Sheet
@@ -131,7 +130,9 @@ def _has_experts(source: Source, index: int) -> bool:
 
 
 def _experts(sheet: Sheet, source: Source, *, hidden: int) -> None:
-    count = source.size("n_routed_experts", high=MAX_EXPERTS)
+    count = aliased_count(source, "n_routed_experts", "num_local_experts")
+    if not count:
+        source.fields.fail("n_routed_experts", "is 0")
     element = source.fields.optional_text("moe_router_dtype") or "float32"
     if element not in _ROUTER_ELEMENTS:
         source.fields.fail("moe_router_dtype", f"is not one of {', '.join(sorted(_ROUTER_ELEMENTS))}")

@@ -16,6 +16,7 @@ from tonnage.models.architectures.wrapped import (
     encoder_attention,
     encoder_mlp,
     encoder_of,
+    encoder_output,
     integers,
     layer_norms,
     part,
@@ -28,6 +29,7 @@ from tonnage.models.architectures.wrapped import (
 from tonnage.models.body import MAX_LAYERS, Body, Source
 from tonnage.models.decoder import mlp
 from tonnage.models.fields import Fields
+from tonnage.models.parameters import ranks, whole
 from tonnage.models.sheet import Sheet
 
 _QWEN2: Final = {
@@ -70,7 +72,7 @@ _PATH: Final = "visual."
 
 
 def read_qwen2_vl(source: Source) -> Body:
-    """Qwen2-VL. Raises `ConfigError`."""
+    """Qwen2-VL, whose fused queries, keys and values are one layer to quantization. Raises `ConfigError`."""
     fields = part(source, "vision_config", _QWEN2)
     sheet = tower(source, _PATH)
     hidden = size_of(fields, "embed_dim")
@@ -81,7 +83,9 @@ def read_qwen2_vl(source: Source) -> Body:
     for index in range(encoder.layers):
         block = f"blocks.{index}"
         layer_norms(sheet, hidden, count=2)
-        encoder_attention(sheet, encoder, qkv=f"{block}.attn.qkv", output=f"{block}.attn.proj")
+        fused = ranks(3 * hidden, heads=encoder.heads)
+        sheet.matrix(f"{block}.attn.qkv", [fused], whole(hidden), bias=True)
+        encoder_output(sheet, encoder, f"{block}.attn.proj", bias=True)
         encoder_mlp(sheet, encoder, inward=f"{block}.mlp.fc1", outward=f"{block}.mlp.fc2")
     layer_norms(sheet, hidden)
     _merger(sheet, ("merger.mlp.0", "merger.mlp.2"), _merged(fields, hidden), size_of(fields, "hidden_size"))

@@ -7,15 +7,16 @@ as they divide the text model unless it is said otherwise; `--mm-encoder-tp-mode
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from tonnage.models.body import MAX_HEADS, MAX_HIDDEN, MAX_LAYERS, Body, Source
 from tonnage.models.decoder import read_decoder
+from tonnage.models.errors import ConfigError
 from tonnage.models.families import FAMILIES, text_architecture
 from tonnage.models.family import reader_of
 from tonnage.models.fields import Fields
-from tonnage.models.parameters import Part, Split, ranks, whole
+from tonnage.models.parameters import Parameter, Part, Split, ranks, whole
 from tonnage.models.profile import Trait
 from tonnage.models.schemes import Unquantized
 from tonnage.models.sheet import Sheet
@@ -33,6 +34,11 @@ def read_text(source: Source, *, tied: bool | None) -> Body:
     `tied`: what the wrapper says of the output head, which most text models take for their own
     (vllm/config/vllm.py 0.32 `with_hf_config`); None leaves it to the text part. Raises `ConfigError`.
     """
+    if source.root.raw("is_mm_prefix_lm") is not None:
+        raise ConfigError(
+            "UnsupportedAttention",
+            f"config.json: {source.architecture} sets is_mm_prefix_lm, which overrides what is known of it",
+        )
     wrapper = FAMILIES[source.architecture]
     family = FAMILIES[text_architecture(wrapper, source.fields, source.architecture)]
     if tied is not None:
@@ -83,14 +89,28 @@ def quant_method(source: Source) -> str:
     return ""
 
 
-def with_towers(body: Body, *towers: Sheet, traits: frozenset[Trait] = frozenset()) -> Body:
-    """The text model with the encoders in front of it."""
-    held = tuple(tensor for sheet in towers for tensor in sheet.parameters)
+def with_towers(
+    body: Body,
+    *towers: Sheet,
+    tensors: Iterable[Parameter] = (),
+    traits: frozenset[Trait] = frozenset(),
+) -> Body:
+    """The text model with the encoders in front of it, and with other `tensors` of theirs."""
+    held = _counted([*(tensor for sheet in towers for tensor in sheet.parameters), *tensors])
     return replace(
         body,
         outside=replace(body.outside, every=body.outside.every + held),
         traits=body.traits | traits | {Trait.MULTIMODAL},
     )
+
+
+def _counted(tensors: Iterable[Parameter]) -> tuple[Parameter, ...]:
+    """Equal tensors as one with a count: layers of an encoder are alike and stay together."""
+    counts: dict[Parameter, int] = {}
+    for tensor in tensors:
+        kind = replace(tensor, count=1)
+        counts[kind] = counts.get(kind, 0) + tensor.count
+    return tuple(replace(kind, count=count) for kind, count in counts.items())
 
 
 def size_of(fields: Fields, name: str, *, high: int = MAX_HIDDEN) -> int:
@@ -190,8 +210,13 @@ def whole_tiles(encoder: Encoder) -> bool:
 
 
 def encoder_attention(sheet: Sheet, encoder: Encoder, *, qkv: str, output: str, bias: bool = True) -> None:
-    """Attention without a cache."""
+    """Attention without a cache; queries, keys and values are fused."""
     sheet.matrix(qkv, [encoder.heads_share] * 3, whole(encoder.hidden), bias=bias)
+    encoder_output(sheet, encoder, output, bias=bias)
+
+
+def encoder_output(sheet: Sheet, encoder: Encoder, output: str, *, bias: bool) -> None:
+    """The projection of what all heads found."""
     sheet.matrix(output, [whole(encoder.hidden)], encoder.heads_share, bias=bias)
 
 

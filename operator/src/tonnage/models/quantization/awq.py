@@ -1,7 +1,7 @@
 """AWQ checkpoints (the engine's `auto_awq`).
 
-vllm/model_executor/layers/quantization/auto_awq.py (0.32.0). Where config.json lists no modules that were left
-alone, the engine looks for them in the checkpoint.
+vllm/model_executor/layers/quantization/auto_awq.py (0.32.0). Where config.json lists no modules that were
+left alone, the engine looks for them in the checkpoint.
 """
 
 from __future__ import annotations

@@ -105,8 +105,8 @@ def _has_experts(text: Fields) -> bool:
 
 
 def _name_experts(rules: Sequence[_Rule]) -> bool:
-    """Whether rules are for routed experts too, which is not planned: the engine forgets them where the groups
-    of other layers do not fit a rank's share (`get_quant_method`)."""
+    """Whether rules are for routed experts too, which is not planned: the engine forgets them where the
+    groups of other layers do not fit a rank's share (`get_quant_method`)."""
     return any(rule.match(name) for rule in rules for name in _EXPERTS)
 
 

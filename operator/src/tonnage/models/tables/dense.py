@@ -325,7 +325,12 @@ _NATIVE: Final[Mapping[str, Family]] = {
         reader="minicpm3:read_minicpm3",
     ),
     "Ministral3ForCausalLM": Family(
-        defaults={"num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 262144},
+        defaults={
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "max_position_embeddings": 262144,
+            "sliding_window": None,
+        },
         style=LLAMA,
     ),
     "MistralForCausalLM": Family(
@@ -367,7 +372,11 @@ _NATIVE: Final[Mapping[str, Family]] = {
         ),
     ),
     "Phi3ForCausalLM": Family(
-        defaults={"max_position_embeddings": 4096, "original_max_position_embeddings": 4096},
+        defaults={
+            "max_position_embeddings": 4096,
+            "original_max_position_embeddings": 4096,
+            "sliding_window": None,
+        },
         style=LLAMA,
     ),
     "Qwen2ForCausalLM": Family(
@@ -560,7 +569,13 @@ _FROM_TRANSFORMERS: Final[Mapping[str, Family]] = {
         reader="transformers_backend:read_smollm3",
     ),
     "Starcoder2ForCausalLM": Family(
-        defaults={"num_key_value_heads": 2, "max_position_embeddings": 4096, "use_bias": True, **_TIED},
+        defaults={
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 4096,
+            "use_bias": True,
+            "sliding_window": None,
+            **_TIED,
+        },
         style=Style(
             windows=Windows.ALL,
             gated=False,

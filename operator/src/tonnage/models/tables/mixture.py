@@ -19,6 +19,9 @@ _DEEPSEEK: Final = {
     "v_head_dim": 128,
 }
 DEEPSEEK_V3: Final = {
+    "n_routed_experts": 256,
+    "moe_intermediate_size": 2048,
+    "intermediate_size": 18432,
     **_DEEPSEEK,
     "n_shared_experts": 1,
     "first_k_dense_replace": 3,
@@ -71,7 +74,7 @@ _EXAONE_MOE: Final = Family(
 
 MIXTURE: Final[Mapping[str, Family]] = {
     "MixtralForCausalLM": Family(
-        defaults={"num_key_value_heads": 8, "max_position_embeddings": 131072},
+        defaults={"num_local_experts": 8, "num_key_value_heads": 8, "max_position_embeddings": 131072},
         style=Style(
             windows=Windows.ALL,
             per_layer=False,
@@ -108,6 +111,7 @@ MIXTURE: Final[Mapping[str, Family]] = {
     ),
     "Qwen3MoeForCausalLM": Family(
         defaults={
+            "num_experts": 128,
             "num_key_value_heads": 4,
             "max_position_embeddings": 32768,
             "sliding_window": 4096,
@@ -124,6 +128,7 @@ MIXTURE: Final[Mapping[str, Family]] = {
             mixture=Mixture(
                 count="num_experts",
                 count_aliases=("num_local_experts",),
+                router_quantized=True,
                 every="decoder_sparse_step",
                 only_dense="mlp_only_layers",
                 shared_intermediate="shared_expert_intermediate_size",
@@ -132,7 +137,7 @@ MIXTURE: Final[Mapping[str, Family]] = {
         ),
     ),
     "OlmoeForCausalLM": Family(
-        defaults={"max_position_embeddings": 4096},
+        defaults={"num_experts": 64, "max_position_embeddings": 4096},
         style=Style(
             reads_head_dim=False,
             windows=Windows.ALL,
@@ -170,6 +175,7 @@ MIXTURE: Final[Mapping[str, Family]] = {
     ),
     "MiniMaxM2ForCausalLM": Family(
         defaults={
+            "num_local_experts": 256,
             "num_key_value_heads": 8,
             "head_dim": 128,
             "max_position_embeddings": 196608,
@@ -193,6 +199,7 @@ MIXTURE: Final[Mapping[str, Family]] = {
     ),
     "Glm4MoeForCausalLM": Family(
         defaults={
+            "n_routed_experts": 128,
             "num_key_value_heads": 8,
             "n_shared_experts": 1,
             "first_k_dense_replace": 1,
@@ -218,6 +225,7 @@ MIXTURE: Final[Mapping[str, Family]] = {
     ),
     "HYV3ForCausalLM": Family(
         defaults={
+            "num_experts": 192,
             "num_key_value_heads": 8,
             "head_dim": 128,
             "num_shared_experts": 1,
@@ -270,6 +278,7 @@ MIXTURE: Final[Mapping[str, Family]] = {
     ),
     "Ernie4_5_MoeForCausalLM": Family(
         defaults={
+            "moe_num_experts": 64,
             "num_key_value_heads": 4,
             "moe_num_shared_experts": 2,
             "moe_layer_start_index": 1,
@@ -312,6 +321,8 @@ MIXTURE: Final[Mapping[str, Family]] = {
     ),
     "DeepseekV2ForCausalLM": Family(
         defaults={
+            "n_routed_experts": 64,
+            "moe_intermediate_size": 1407,
             **_DEEPSEEK,
             "n_shared_experts": 2,
             "first_k_dense_replace": 0,
@@ -332,6 +343,9 @@ MIXTURE: Final[Mapping[str, Family]] = {
     ),
     "GlmMoeDsaForCausalLM": Family(
         defaults={
+            "n_routed_experts": 256,
+            "moe_intermediate_size": 2048,
+            "intermediate_size": 12288,
             "kv_lora_rank": 512,
             "q_lora_rank": 2048,
             "qk_nope_head_dim": 192,
@@ -364,6 +378,9 @@ MIXTURE: Final[Mapping[str, Family]] = {
     ),
     "Glm4MoeLiteForCausalLM": Family(
         defaults={
+            "n_routed_experts": 64,
+            "moe_intermediate_size": 1536,
+            "intermediate_size": 10240,
             "kv_lora_rank": 512,
             "q_lora_rank": 768,
             "qk_nope_head_dim": 192,
@@ -376,6 +393,9 @@ MIXTURE: Final[Mapping[str, Family]] = {
     ),
     "AXK1ForCausalLM": Family(
         defaults={
+            "n_routed_experts": 192,
+            "moe_intermediate_size": 2048,
+            "intermediate_size": 18432,
             **_DEEPSEEK,
             "n_shared_experts": 1,
             "first_k_dense_replace": 1,
@@ -385,6 +405,9 @@ MIXTURE: Final[Mapping[str, Family]] = {
     ),
     "LongcatFlashForCausalLM": Family(
         defaults={
+            "n_routed_experts": 512,
+            "expert_ffn_hidden_size": 2048,
+            "ffn_hidden_size": 12288,
             **_DEEPSEEK,
             "model_type": "longcat_flash",
             "zero_expert_num": 256,
