@@ -123,9 +123,14 @@ def test_round_trip_within_the_size(profile: ModelProfile) -> None:
     assert "\n" not in line
 
 
-@pytest.mark.parametrize(
-    "name", sorted(n for n, c in published_configs().items() if c["architectures"][0] in FAMILIES)
+READABLE = sorted(
+    name
+    for name, config in published_configs().items()
+    if config["architectures"][0] in FAMILIES and config.get("model_type") != "deepseek_ref"
 )
+
+
+@pytest.mark.parametrize("name", READABLE)
 def test_published_models_take_little_room(name: str) -> None:
     profile = profile_of(published_configs()[name])
     assert len(encode_wire(profile)) < 2000

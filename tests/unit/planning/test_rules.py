@@ -19,7 +19,7 @@ SMALL_LATENT = {**LATENT, "kv_lora_rank": 448}
 FALCON = llama_config(architectures=["FalconForCausalLM"])
 HEAD_80 = llama_config(head_dim=80)
 HEAD_72 = llama_config(head_dim=72)
-FP8_WEIGHTS = llama_config(quantization_config={"quant_method": "fp8"})
+FP8_WEIGHTS = llama_config(quantization_config={"quant_method": "fp8", "activation_scheme": "dynamic"})
 
 Case = tuple[Rule, dict[str, Any], dict[str, Any], str | None, str]
 

@@ -32,9 +32,7 @@ _CONTEXT_KEYS: Final = (
 )
 """In the order and number of vLLM 0.32.0 model_arch_config_convertor.py `derive_max_model_len_and_key`."""
 
-_UNSCALED_ROPE: Final = frozenset(
-    {"su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling"}
-)
+_UNSCALED_ROPE: Final = frozenset({"longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling"})
 """RoPE types whose configs already state the scaled length (vllm/config/model.py
 `_get_and_verify_max_len`)."""
 
@@ -191,7 +189,8 @@ def _ropes(fields: Fields) -> list[Fields]:
 
 
 def _rope_type(rope: Fields) -> str | None:
-    return rope.optional_text("rope_type") or rope.optional_text("type")
+    stated = rope.optional_text("rope_type") or rope.optional_text("type")
+    return "longrope" if stated == "su" else stated  # `patch_rope_parameters_dict` of the engine
 
 
 def _rope_factor(ropes: list[Fields]) -> float:

@@ -184,7 +184,10 @@ def _check_kv_dtype(shape: ModelShape, options: EngineOptions) -> None:
             f"{shape.architecture} compresses up to 128 tokens into one entry and needs blocks of a multiple "
             f"of 256 tokens, not {options.block_tokens}",
         )
-    if options.kv_dtype == "fp8_e5m2" and (shape.quantization or "").startswith(_WITH_KV_SCALES):
+    scales = (shape.quantization or "").startswith(
+        _WITH_KV_SCALES
+    ) and Trait.BLOCK_OUTERMOST not in shape.traits
+    if options.kv_dtype == "fp8_e5m2" and scales:
         raise RefusedError(
             "unsupported_kv_dtype", "fp8_e5m2 kv-cache is not supported with fp8 checkpoints; use fp8_e4m3"
         )

@@ -56,7 +56,8 @@ def read_quantization(
     method = None if declared is None else _method(declared, root)
     if declared is None or method is None:
         return Quantization(method=None, scheme=Unquantized())
-    latent = text.raw("kv_lora_rank") is not None
+    # MiniCPM3 has latent projections, but the engine caches its full keys and values.
+    latent = text.raw("kv_lora_rank") is not None and text.optional_text("model_type") != "minicpm3"
     declaration = Declaration(
         method=method,
         fields=declared,
