@@ -121,6 +121,8 @@ def _our_weights(row: Row, *, tensor_parallel: int, pipeline_parallel: int) -> A
             dtype=row.engine["dtype"],
             tensor_parallel=tensor_parallel,
             pipeline_parallel=pipeline_parallel,
+            expert_parallel=options_of(row.engine).expert_parallel,
+            capability=device_of(row.engine).compute_capability,
         )[0]
     except IndivisibleError:
         return "ranks do not divide"

@@ -132,13 +132,13 @@ def _answer(laid: LaidOut, *, kv_bytes: int, weights: tuple[int, ...] | None) ->
     if settled.auto_fit:
         context = longest
     fits = context > 0 and fits_one_request(layout, kv_bytes=checked, context_tokens=context)
-    suggested = suggested_context(layout, kv_bytes=checked, context_tokens=context or settled.context_tokens)
+    held = context or settled.context_tokens
     answer = Fit(
         supported=True,
         fits=fits,
         reason=None if fits else "kv_cache_too_small",
         message=None if fits else _too_small(laid, kv_bytes=kv_bytes, longest=longest),
-        context_tokens=context or settled.context_tokens,
+        context_tokens=held,
         block_tokens=laid.paging.block_tokens,
         kv_dtype=laid.paging.kv_dtype,
         attention_backends=laid.paging.kernels,
@@ -146,7 +146,9 @@ def _answer(laid: LaidOut, *, kv_bytes: int, weights: tuple[int, ...] | None) ->
         max_num_batched_tokens=settled.max_num_batched_tokens,
         bytes_per_block=layout.bytes_per_block if layout.groups else None,
         weights_bytes_by_stage=weights,
-        estimated_max_context=longest if fits else suggested,
+        estimated_max_context=longest
+        if fits
+        else suggested_context(layout, kv_bytes=checked, context_tokens=held),
         engine_rules=settled.rules.rules_version,
         assumed=settled.rules.assumed,
     )

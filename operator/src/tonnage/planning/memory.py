@@ -145,6 +145,8 @@ def blocks_per_request(layout: KvLayout, *, length_tokens: int) -> int:
 
 def group_blocks(group: KvGroup, request: Request, length_tokens: int) -> int:
     """Blocks that one request may hold in one group."""
+    if len(group.members) == 1:
+        return _held_blocks(group.members[0], request, length_tokens)
     return max(_held_blocks(member, request, length_tokens) for member in group.members)
 
 
@@ -191,7 +193,9 @@ def suggested_context(layout: KvLayout, *, kv_bytes: int, context_tokens: int) -
 
 
 def _longest(layout: KvLayout, *, blocks: int, limit_tokens: int) -> int:
-    low, high = 0, limit_tokens
+    if 1 + blocks_per_request(layout, length_tokens=limit_tokens) <= blocks:
+        return limit_tokens
+    low, high = 0, limit_tokens - 1
     while low < high:
         middle = (low + high + 1) // 2
         if 1 + blocks_per_request(layout, length_tokens=middle) <= blocks:

@@ -120,7 +120,9 @@ def size_of(dimension: Dimension, ranks: int, *, capability: Capability | None =
     per = _fitted(dimension, ranks) if dimension.fits else dimension.per
     total = 0
     for part in dimension.parts:
-        share = _round_up(_part(part, ranks), tile_multiple(part.tile, capability))
+        share = _part(part, ranks)
+        if part.tile is not Tile.NONE:
+            share = _round_up(share, tile_multiple(part.tile, capability))
         if dimension.rounding is Rounding.EXACT and _divided(part, ranks) and share % per:
             raise IndivisibleError(f"a rank's share of {share} is not a multiple of {per}")
         total += share
