@@ -12,29 +12,12 @@ from cluster.operator_process import OperatorProcess, install_rights, operator_p
 from harness.cluster import Cluster
 from harness.models_volume import make_claim
 from harness.simulation import add_node, inspections_end
+from tonnage.models.wire import encode_wire
+from unit.models.samples import profile_of, smollm2_config
 
 HEALTH_PORT = 18500
 # what the inspection writes for the small model; tests/e2e runs the real one
-PROFILE = {
-    "model": {
-        "schema": 1,
-        "architecture": "LlamaForCausalLM",
-        "dtype": "bfloat16",
-        "maxContext": 8192,
-        "defaultContext": 8192,
-        "vocab": 49152,
-        "hidden": 576,
-        "heads": 9,
-        "headElements": 128,
-        "specs": [["full", 3, 64, 64]],
-        "runs": [[0, 30]],
-        "fixedKvDtype": False,
-        "quantization": None,
-        "tied": True,
-        "weights": {"BF16": 269030016},
-        "parameters": 134515008,
-    }
-}
+PROFILE = {"model": encode_wire(profile_of(smollm2_config()))}
 
 
 @pytest.fixture(scope="session")
