@@ -1,7 +1,8 @@
 """Read a model's facts where the model is: config.json and safetensors headers, never a weight.
 
 Runs in the inspection Job (`python -m tonnage.cluster.inspection --path DIR`). The result is one line of JSON
-in the pod's termination message: {"model": "<profile, see models.wire>"} or {"error": {"reason": ..., "message": ...}}.
+in the pod's termination message: {"model": "<profile as in models.wire>"} or
+{"error": {"reason": ..., "message": ...}}.
 """
 
 from __future__ import annotations

@@ -74,7 +74,8 @@ class Mixture:
     `router_quantized` as any matrix. `correction_switch` names the boolean without which there is no
     correction bias. Shared experts are one MLP at `shared_path`: `shared_intermediate` names its width, or
     `shared_count` how many times a routed expert's it is; `shared_gate` weighs it, a `lone_gate` is held
-    without one too.
+    without one too. `renormalized` names the boolean without which the weights of the chosen experts are not
+    renormalized; `tiled` as in `Experts`, on top of that.
     """
 
     count: str
@@ -97,6 +98,8 @@ class Mixture:
     only_dense: str | None = None
     last: str | None = None
     kinds: str | None = None
+    renormalized: str | None = None
+    tiled: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,7 +336,14 @@ def mixture(sheet: Sheet, source: Source, style: Mixture, *, hidden: int, gated:
     if style.correction_bias is not None and _switched(source, style.correction_switch):
         sheet.vector(count, element=style.correction_bias)
     intermediate = source.size(style.intermediate)
-    sheet.experts(f"{style.path}.experts", count=count, hidden=hidden, intermediate=intermediate, gated=gated)
+    sheet.experts(
+        f"{style.path}.experts",
+        count=count,
+        hidden=hidden,
+        intermediate=intermediate,
+        gated=gated,
+        tiled=style.tiled and _switched(source, style.renormalized),
+    )
     shared = _shared_intermediate(source, style, intermediate)
     if shared:
         mlp(sheet, f"{style.path}.{style.shared_path}", hidden=hidden, intermediate=shared, gated=gated)

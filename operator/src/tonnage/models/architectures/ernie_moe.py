@@ -25,6 +25,7 @@ _STYLE: Final = Style(
         every="moe_layer_interval",
         shared_count="moe_num_shared_experts",
         shared_path="shared_experts",
+        tiled=False,
     ),
 )
 

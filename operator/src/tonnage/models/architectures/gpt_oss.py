@@ -66,6 +66,7 @@ def _layer(source: Source, shape: AttentionShape, index: int, *, windowed: bool)
         hidden=shape.hidden,
         intermediate=source.size("intermediate_size"),
         bias=True,
+        tiled=False,
     )
     sheet.vector(shape.hidden, count=2)
     return sheet.layer()

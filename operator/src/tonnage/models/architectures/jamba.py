@@ -24,7 +24,9 @@ from tonnage.models.profile import Layer, Outside
 from tonnage.models.sheet import Sheet
 
 _STYLE: Final = Style(reads_head_dim=False)
-_MIXTURE: Final = Mixture(count="num_experts", intermediate="intermediate_size", path="feed_forward")
+_MIXTURE: Final = Mixture(
+    count="num_experts", intermediate="intermediate_size", path="feed_forward", tiled=False
+)
 _MAX_EXPANSION: Final = 1024
 _MAMBA: Final = MambaNames(
     state="mamba_d_state",

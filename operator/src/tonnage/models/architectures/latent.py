@@ -223,7 +223,13 @@ def deepseek_mixture(sheet: Sheet, source: Source, router: Router, *, hidden: in
     sheet.tensor(count, hidden, element=router.element)
     if router.corrected:
         sheet.vector(count, element="float32")
-    sheet.experts(f"{path}.experts", count=count, hidden=hidden, intermediate=intermediate)
+    sheet.experts(
+        f"{path}.experts",
+        count=count,
+        hidden=hidden,
+        intermediate=intermediate,
+        tiled=router.corrected or source.fields.flag("norm_topk_prob"),
+    )
     shared = source.optional_size("n_shared_experts", high=MAX_EXPERTS)
     if shared:
         mlp(sheet, f"{path}.shared_experts", hidden=hidden, intermediate=shared * intermediate, gated=True)

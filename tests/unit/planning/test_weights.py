@@ -1,0 +1,38 @@
+"""Weight bytes that follow from the card, by cases computed by hand; tests/unit/planning/test_oracle.py has
+the engine's own figures."""
+
+from __future__ import annotations
+
+import pytest
+
+from tonnage.models import parse_config
+from tonnage.planning.weights import weight_bytes
+from unit.models.samples import llama_config
+
+
+@pytest.mark.parametrize(
+    ("renormalized", "capability", "padded"),
+    [
+        # 1,408 columns over 4 ranks are 352, and 384 in multiples of 128, in each of 3 matrices.
+        (True, (10, 0), 4 * 8 * 3 * 512 * (384 - 352) * 2),
+        (True, (9, 0), 0),
+        (True, None, 0),
+        # Blackwell's kernel renormalizes the weights of the chosen experts; others keep their width.
+        (False, (10, 0), 0),
+    ],
+)
+def test_blackwell_pads_plain_experts_that_its_kernel_runs(
+    renormalized: bool, capability: tuple[int, int] | None, padded: int
+) -> None:
+    config = llama_config(
+        architectures=["Qwen2MoeForCausalLM"],
+        model_type="qwen2_moe",
+        num_experts=8,
+        moe_intermediate_size=1408,
+        shared_expert_intermediate_size=1024,
+        norm_topk_prob=renormalized,
+    )
+    shape = parse_config(config)
+    plain = weight_bytes(shape, dtype="bfloat16", tensor_parallel=4, capability=(8, 0))
+    held = weight_bytes(shape, dtype="bfloat16", tensor_parallel=4, capability=capability)
+    assert held[0] - plain[0] == padded
