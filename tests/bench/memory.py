@@ -19,13 +19,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bench.memory_rows import ENGINE_VERSION, KINDS, PLAIN, Row, device_of, options_of, read_rows
+from bench.memory_rows import ENGINE_VERSION, KINDS, PLAIN, Row, read_rows
 from bench.memory_speed import print_speed
 from bench.memory_tables import OWN, Answer, Arm, print_agreement, print_table, print_unanswered
 from bench.peers import aiconfigurator, gpustack, hf_mem, kaito, llm_d_planner, packages
 from bench.peers.question import Peer, Question, UnansweredError
 from tonnage.planning.fit import Fit, fit
 from tonnage.planning.weights import IndivisibleError, weight_bytes
+from unit.planning.oracle_rows import device_of, options_of
 
 PEERS: Final = (
     kaito.PEER,

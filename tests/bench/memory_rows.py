@@ -18,19 +18,10 @@ from tonnage.models import (
     TokenBytes,
     parse_config,
 )
-from tonnage.planning.fit import Device, EngineOptions
 from unit.models.samples import DATA, published_configs, published_quantization
 
-GIB: Final = 2**30
 ENGINE_VERSION: Final = "0.32.0"
 """The engine that made the rows."""
-
-CARD_BYTES: Final = {
-    "NVIDIA H100 80GB HBM3": 80 * GIB,
-    "NVIDIA A100-SXM4-80GB": 80 * GIB,
-    "NVIDIA B200": 178 * GIB,
-}
-"""Memory of the cards in the rows: it decides default batch sizes."""
 
 PLAIN: Final = "full attention"
 WINDOW: Final = "window or chunk"
@@ -91,33 +82,3 @@ def _row(line: dict[str, Any], configs: dict[str, dict[str, Any]]) -> Row:
     except ConfigError as error:
         return Row(question=question, engine=line, shape=None, refusal=error.reason)
     return Row(question=question, engine=line, shape=shape, refusal="")
-
-
-def device_of(line: dict[str, Any]) -> Device:
-    """What the row was computed for."""
-    if line["platform"] == "cpu":
-        return Device(compute_capability=None)
-    major, minor = line["platform"].removeprefix("cuda:").split(".")
-    name = line["device"]
-    return Device(compute_capability=(int(major), int(minor)), name=name, memory_bytes=CARD_BYTES[name])
-
-
-def options_of(line: dict[str, Any]) -> EngineOptions:
-    """What the user asked of the engine; the rest is left to defaults."""
-    asked = line["engine_args"]
-    return EngineOptions(
-        tensor_parallel=line["tp"],
-        pipeline_parallel=line["pp"],
-        decode_context_parallel=line["dcp"],
-        expert_parallel=asked.get("enable_expert_parallel", False),
-        dtype=asked.get("dtype"),
-        kv_dtype=asked.get("kv_cache_dtype", "auto"),
-        kv_dtype_skip_layers=tuple(asked.get("kv_cache_dtype_skip_layers", ())),
-        block_tokens=asked.get("block_size"),
-        context_tokens=asked.get("max_model_len"),
-        max_num_seqs=asked.get("max_num_seqs"),
-        max_num_batched_tokens=asked.get("max_num_batched_tokens"),
-        prefix_caching=asked.get("enable_prefix_caching"),
-        hybrid_manager=not asked.get("disable_hybrid_kv_cache_manager", False),
-        enforce_eager=asked.get("enforce_eager", False),
-    )

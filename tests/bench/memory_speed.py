@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from bench.memory_rows import CARD_BYTES, GIB, Row, device_of, options_of
+from bench.memory_rows import Row
 from bench.memory_tables import ninth_tenth
 from tonnage.models import ModelShape, parse_config
 from tonnage.planning.fit import Device, EngineOptions, LaidOut, fit, lay_out
 from tonnage.planning.memory import blocks_in, concurrency, engine_tokens, kv_layout, longest_context
+from unit.planning.oracle_rows import CARD_BYTES, GIB, device_of, options_of
 
 ROUNDS: Final = 300
 KV_BYTES: Final = 40 * GIB

@@ -13,12 +13,12 @@ import pytest
 from tonnage.models import FAMILIES, ConfigError, ModelShape, parse_config
 from tonnage.planning.fit import Device, EngineOptions, Fit, fit
 from unit.models.samples import DATA, published_configs, published_quantization
+from unit.planning.oracle_rows import device_of, options_of
 
 Row = dict[str, Any]
 ROWS: list[Row] = [json.loads(line) for line in (DATA / "kv_oracle.jsonl").read_text().splitlines()]
 GPU_ROWS: list[Row] = [json.loads(line) for line in (DATA / "gpu_rows.jsonl").read_text().splitlines()]
 GIB = 2**30
-CARD_BYTES = {"NVIDIA B200": 178 * GIB, "NVIDIA A100-SXM4-80GB": 80 * GIB, "NVIDIA H100 80GB HBM3": 80 * GIB}
 
 COMPARED_REFUSALS = {
     "kv_cache_too_small",
@@ -36,33 +36,13 @@ def shape_of(config: str) -> ModelShape:
 
 
 def answer(row: Row) -> Fit:
-    arguments = row["engine_args"]
     return fit(
         shape_of(row["config"]),
         device=device_of(row),
-        options=EngineOptions(
-            tensor_parallel=row["tp"],
-            pipeline_parallel=row["pp"],
-            decode_context_parallel=row["dcp"],
-            kv_dtype=arguments.get("kv_cache_dtype", "auto"),
-            block_tokens=arguments.get("block_size"),
-            context_tokens=arguments.get("max_model_len"),
-            max_num_seqs=arguments.get("max_num_seqs"),
-            max_num_batched_tokens=arguments.get("max_num_batched_tokens"),
-            prefix_caching=arguments.get("enable_prefix_caching"),
-            hybrid_manager=not arguments.get("disable_hybrid_kv_cache_manager", False),
-        ),
+        options=options_of(row),
         kv_bytes=row["available_bytes"],
         engine_version="0.32.0",
     )
-
-
-def device_of(row: Row) -> Device:
-    if row["platform"] == "cpu":
-        return Device(compute_capability=None)
-    major, minor = row["platform"].removeprefix("cuda:").split(".")
-    name = row.get("device") or "NVIDIA H100 80GB HBM3"
-    return Device(compute_capability=(int(major), int(minor)), name=name, memory_bytes=CARD_BYTES[name])
 
 
 def supported(row: Row) -> bool:

@@ -94,12 +94,10 @@ class NoKernelError(ValueError):
 _ANY_16: Final = (BlockSize(16, multiple=True),)
 _ANY_64: Final = (BlockSize(64, multiple=True),)
 _AT_LEAST_SMALLEST: Final = frozenset({"FLASH_ATTN"})
-_DEFAULT_TOKENS: Final = 16
 
 CPU_ATTENTION: Final = Kernel(name="CPU_ATTN", block_sizes=(BlockSize(32, multiple=True),))
 CPU_LATENT: Final = Kernel(name="CPU_MLA", block_sizes=(BlockSize(16),))
 SPARSE_INDEXER: Final = Kernel(name="DEEPSEEK_V32_INDEXER", block_sizes=(BlockSize(64),))
-DIFFERENT_VALUE_SIZE: Final = frozenset({"FLASH_ATTN_DIFFKV", "TRITON_ATTN_DIFFKV"})
 
 
 def choose_kernel(need: Need) -> Kernel:

@@ -323,7 +323,7 @@ def _groups_of_equal_pages(layers: _Layers) -> tuple[KvGroup, ...]:
     size = _group_size([len(bucket) for bucket in buckets])
     groups: list[KvGroup] = []
     for bucket in buckets:
-        count = _ceil_div(len(bucket), size)
+        count = ceil_div(len(bucket), size)
         groups.extend(layers.group(bucket[start::count]) for start in range(count))
     return tuple(groups)
 
@@ -369,7 +369,7 @@ def _packed_groups(layers: _Layers) -> tuple[KvGroup, ...]:
     for bucket in buckets:
         count = bucket.count(repeats)
         if bucket.splits(repeats):
-            count = max(count, _ceil_div(len(bucket.positions), max(anchor // bucket.first_page, 1)))
+            count = max(count, ceil_div(len(bucket.positions), max(anchor // bucket.first_page, 1)))
         groups.extend(layers.group(part) for part in bucket.parts(count))
     return tuple(groups)
 
@@ -403,7 +403,7 @@ class _Bucket:
 
     def count(self, repeats: int | None) -> int:
         """Groups it is cut into."""
-        return _ceil_div(self.repeats, repeats) if self.balanced and repeats else 1
+        return ceil_div(self.repeats, repeats) if self.balanced and repeats else 1
 
     def splits(self, repeats: int | None) -> bool:
         """Whether it may be cut down to one state a group."""
@@ -411,7 +411,7 @@ class _Bucket:
 
     def widest(self, count: int) -> int:
         """Bytes of a block of its widest group if it is cut into `count`."""
-        return sum(_ceil_div(len(held), count) * page for page, held in self.by_page.items())
+        return sum(ceil_div(len(held), count) * page for page, held in self.by_page.items())
 
     def parts(self, count: int) -> list[list[int]]:
         """Positions of each of `count` groups: whole repeats of the pattern, interleaved."""
@@ -434,18 +434,19 @@ def _held_blocks(cache: PagedLayer, request: Request, length_tokens: int) -> int
     if cache.kind is Kind.STATE:
         # A state for every block where `remembered_tokens` says so, else as many as are kept per request.
         whole = cache.remembered_tokens
-        return _ceil_div(length_tokens, whole) if whole else cache.state_blocks
+        return ceil_div(length_tokens, whole) if whole else cache.state_blocks
     if cache.kind is Kind.CROSS:
-        return _ceil_div(cache.remembered_tokens, cache.block_tokens)
+        return ceil_div(cache.remembered_tokens, cache.block_tokens)
     if cache.kind in _WINDOWS:
         # SlidingWindowSpec.max_admission_blocks_per_request; +1: the window may begin inside a block.
         held = min(cache.remembered_tokens - 1 + request.in_flight_tokens, length_tokens)
-        return _ceil_div(held, cache.block_tokens) + 1
+        return ceil_div(held, cache.block_tokens) + 1
     if cache.kind is Kind.CHUNKED:
         held = min(cache.remembered_tokens + request.in_flight_tokens, length_tokens)
-        return _ceil_div(held, cache.block_tokens)
-    return _ceil_div(_ceil_div(length_tokens, request.context_parallel), cache.block_tokens)
+        return ceil_div(held, cache.block_tokens)
+    return ceil_div(ceil_div(length_tokens, request.context_parallel), cache.block_tokens)
 
 
-def _ceil_div(dividend: int, divisor: int) -> int:
+def ceil_div(dividend: int, divisor: int) -> int:
+    """The quotient rounded up."""
     return -(-dividend // divisor)

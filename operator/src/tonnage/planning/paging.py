@@ -43,7 +43,7 @@ from tonnage.models import (
     TokenBytes,
     Trait,
 )
-from tonnage.planning.memory import Kind, LayerCaches, PagedLayer
+from tonnage.planning.memory import Kind, LayerCaches, PagedLayer, ceil_div
 from tonnage.planning.settle import RefusedError, Settled, attention_free
 from tonnage.planning.weights import IndivisibleError, size_of, stage_bounds
 
@@ -277,11 +277,11 @@ class _Pager:
         token = self.token_bytes(self.kv_dtype, first)
         if self.state_mode == "all":
             chunk = lcm(self._chunk_tokens, align)
-            wanted = chunk * _ceil_div(_ceil_div(state, token), chunk)
+            wanted = chunk * ceil_div(ceil_div(state, token), chunk)
         else:
-            wanted = align * _ceil_div(state, align * token)
+            wanted = align * ceil_div(state, align * token)
             common = lcm(*(kernel.smallest_block for kernel in self.kernels))
-            wanted = common * _ceil_div(wanted, common) if self._newest else wanted
+            wanted = common * ceil_div(wanted, common) if self._newest else wanted
         return max(block, wanted)
 
     def _for_skipped(self, block: int) -> int:
@@ -294,7 +294,7 @@ class _Pager:
             return block
         align = max(first.smallest_block, block)
         needed = max(skipped * first.smallest_block, self._aligned_state_page)
-        return max(block, align * _ceil_div(needed, align * primary))
+        return max(block, align * ceil_div(needed, align * primary))
 
     @cached_property
     def _aligned_state_page(self) -> int:
@@ -486,7 +486,7 @@ class _Pager:
         return PagedLayer(
             kind=Kind.LATENT_WINDOW if spec.window_tokens else Kind.LATENT,
             block_tokens=block,
-            page_bytes=_ceil_div(states * spec.bytes_per_state, spec.alignment) * spec.alignment,
+            page_bytes=ceil_div(states * spec.bytes_per_state, spec.alignment) * spec.alignment,
             shape=(spec.role, spec.bytes_per_state, spec.tokens_per_state),
             remembered_tokens=spec.window_tokens,
         )
@@ -518,7 +518,3 @@ class _Pager:
 def _changes(marked: frozenset[int], begin: int, end: int) -> list[int]:
     """Positions in [begin, end) where "is marked" changes."""
     return [at for at in range(begin + 1, end) if (at in marked) != (at - 1 in marked)]
-
-
-def _ceil_div(dividend: int, divisor: int) -> int:
-    return -(-dividend // divisor)

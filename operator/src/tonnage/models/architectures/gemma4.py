@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tonnage.models.architectures.gemma3n import project
 from tonnage.models.body import (
     MAX_CONTEXT,
     MAX_EXPERTS,
@@ -172,7 +173,7 @@ def _layer(source: Source, plan: _Plan, index: int) -> Layer:
     sheet = source.sheet(f"model.layers.{index}.")
     shape = plan.attentions[index]
     shares = index >= plan.own_caches
-    _attention(sheet, shape, shares=shares, bias=plan.bias)
+    project(sheet, shape, shares=shares, bias=plan.bias)
     if not shares:
         sheet.cache(cache_of(shape, window=plan.windows[index]))
     mlp(
@@ -190,25 +191,6 @@ def _layer(source: Source, plan: _Plan, index: int) -> Layer:
         sheet.replicated("per_layer_projection", plan.input_size, shape.hidden)
         sheet.vector(shape.hidden)
     return sheet.layer(shares_cache=shares)
-
-
-def _attention(sheet: Sheet, shape: AttentionShape, *, shares: bool, bias: bool) -> None:
-    """Layers that read another's cache project and normalize queries only."""
-    query_size = shape.query_heads * shape.head_size
-    if shares:
-        sheet.column_parallel("self_attn.q_proj", shape.hidden, query_size, bias=bias)
-    else:
-        sheet.qkv(
-            "self_attn.qkv_proj",
-            shape.hidden,
-            query_heads=shape.query_heads,
-            kv_heads=shape.kv_heads,
-            head_size=shape.head_size,
-            bias=bias,
-        )
-    sheet.row_parallel("self_attn.o_proj", query_size, shape.hidden, bias=bias)
-    sheet.attention("self_attn.attn")
-    sheet.vector(shape.head_size, count=1 if shares else 2)
 
 
 def _experts(sheet: Sheet, count: int, *, hidden: int, intermediate: int) -> None:
