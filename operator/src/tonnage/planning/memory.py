@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import zip_longest
 
 
 class LayoutError(ValueError):
@@ -417,9 +418,11 @@ class _Bucket:
         """Positions of each of `count` groups: whole repeats of the pattern, interleaved."""
         if count == 1:
             return [self.positions]
-        pattern = list(zip(*self.by_page.values(), strict=False))
+        # The engine drops what is past the shortest column (`zip`), and then cannot start: such layers count.
+        pattern = list(zip_longest(*self.by_page.values()))
         return [
-            [position for repeat in pattern[start::count] for position in repeat] for start in range(count)
+            [position for repeat in pattern[start::count] for position in repeat if position is not None]
+            for start in range(count)
         ]
 
 
