@@ -5,9 +5,8 @@ from __future__ import annotations
 from tonnage.cluster.port import BY_KIND, DEPLOYMENT
 from tonnage.control.children import apply_child, own_child
 from tonnage.control.world import Pass, World
-from tonnage.rendering.deployment import build_deployment, replicas_of
+from tonnage.rendering.children import build_children
 from tonnage.rendering.names import Manifest
-from tonnage.rendering.plan import build_plan_config_map
 from tonnage.rendering.service import build_disruption_budget, build_service
 
 
@@ -38,16 +37,4 @@ def desired_children(p: Pass, world: World) -> list[Manifest]:
     """The objects of the plan in force."""
     if p.spec is None or p.kept is None:
         return []
-    return [
-        build_plan_config_map(p.kept, plan_hash=p.plan_hash, spec=p.spec, owner=p.owner),
-        build_service(p.owner),
-        build_disruption_budget(p.owner),
-        build_deployment(
-            p.kept.plan,
-            plan_hash=p.plan_hash,
-            spec=p.spec,
-            owner=p.owner,
-            settings=world.settings,
-            replicas=replicas_of(p.spec),
-        ),
-    ]
+    return build_children(p.kept, plan_hash=p.plan_hash, spec=p.spec, owner=p.owner, settings=world.settings)

@@ -1,0 +1,29 @@
+"""All objects of the plan in force, in the order in which they may be made."""
+
+from __future__ import annotations
+
+from tonnage.api.v1alpha1 import Spec
+from tonnage.rendering.deployment import build_deployment, replicas_of
+from tonnage.rendering.names import Manifest, Owner
+from tonnage.rendering.plan import Kept, build_plan_config_map
+from tonnage.rendering.service import build_disruption_budget, build_service
+from tonnage.rendering.settings import Settings
+
+
+def build_children(
+    kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner, settings: Settings
+) -> list[Manifest]:
+    """The plan's ConfigMap first: the Deployment's pods mount it."""
+    return [
+        build_plan_config_map(kept, plan_hash=plan_hash, spec=spec, owner=owner),
+        build_service(owner),
+        build_disruption_budget(owner),
+        build_deployment(
+            kept.plan,
+            plan_hash=plan_hash,
+            spec=spec,
+            owner=owner,
+            settings=settings,
+            replicas=replicas_of(spec),
+        ),
+    ]
