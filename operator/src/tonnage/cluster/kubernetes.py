@@ -54,14 +54,19 @@ class KubernetesCluster:
                 return None
             raise
 
-    async def list(self, kind: Kind, *, selector: str = "") -> Listing:
-        """All objects of a kind that carry the labels, in pages."""
+    async def list(self, kind: Kind, *, selector: str = "", namespace: str = "") -> Listing:
+        """All objects of a kind that carry the labels, in pages; of one namespace if it is named."""
         items: list[Object] = []
         token: str | None = None
         while True:
             page = await self._json(
                 self._dynamic.request(
-                    "get", _path(kind), label_selector=selector or None, limit=PAGE, _continue=token, **_READ
+                    "get",
+                    _path(kind, namespace),
+                    label_selector=selector or None,
+                    limit=PAGE,
+                    _continue=token,
+                    **_READ,
                 )
             )
             # items of a list do not carry their kind; the same object in a watch does
@@ -194,7 +199,7 @@ def _resource(kind: Kind) -> Resource:
     )
 
 
-def _path(kind: Kind, namespace: str | None = None) -> str:
+def _path(kind: Kind, namespace: str = "") -> str:
     root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
     return f"{root}/namespaces/{namespace}/{kind.plural}" if namespace else f"{root}/{kind.plural}"
 

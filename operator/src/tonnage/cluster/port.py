@@ -89,8 +89,8 @@ class Cluster(Protocol):
         """One object; None if it does not exist."""
         ...
 
-    async def list(self, kind: Kind, *, selector: str = "") -> Listing:
-        """All objects of a kind that carry the labels, in pages."""
+    async def list(self, kind: Kind, *, selector: str = "", namespace: str = "") -> Listing:
+        """All objects of a kind that carry the labels, in pages; of one namespace if it is named."""
         ...
 
     def watch(self, kind: Kind, *, resource_version: str, selector: str = "") -> AsyncIterator[Event]:

@@ -8,7 +8,7 @@ from tonnage.api.base import KIND
 from tonnage.cluster.port import CONFIG_MAP, LLM_DEPLOYMENT, SERVICE, ApiError, Kind, Object
 from tonnage.control.world import Applied, Pass, World
 from tonnage.rendering.drift import projection, stamped
-from tonnage.rendering.names import DEPLOYMENT, MANAGED_BY, MANAGER, Manifest, short_hash
+from tonnage.rendering.names import Manifest, owned_by, short_hash
 
 INVALID = 422
 # answers that repeating soon does not change: quota, admission, a spec that the API server does not take
@@ -121,15 +121,8 @@ async def _found_free(p: Pass, world: World, kind: Kind, name: str) -> Object | 
 
 
 def is_ours(body: Object, p: Pass) -> bool:
-    """Is the object of this pass its owner? One of the same name that was deleted is not.
-
-    What carries our labels and has no owner at all is ours too: somebody removed the reference.
-    """
-    owners = _owners(body)
-    if owners:
-        return any(reference["uid"] == p.owner.uid for reference in owners)
-    carried = body["metadata"].get("labels", {})
-    return (carried.get(MANAGED_BY), carried.get(DEPLOYMENT)) == (MANAGER, p.owner.name)
+    """Is the object of this pass its owner?"""
+    return owned_by(body, p.owner)
 
 
 def _owners(body: Object) -> Sequence[Mapping[str, str]]:

@@ -76,6 +76,19 @@ def hash_in(name: str, *, owner: Owner) -> str | None:
     return name.removeprefix(prefix) if name.startswith(prefix) else None
 
 
+def owned_by(body: Mapping[str, Any], owner: Owner) -> bool:
+    """Is `owner` the owner of this object? One of the same name that was deleted is not.
+
+    What carries our labels and has no owner at all is ours too: somebody removed the reference.
+    """
+    meta = body["metadata"]
+    references = meta.get("ownerReferences", ())
+    if references:
+        return any(reference["uid"] == owner.uid for reference in references)
+    carried = meta.get("labels", {})
+    return (carried.get(MANAGED_BY), carried.get(DEPLOYMENT)) == (MANAGER, owner.name)
+
+
 def selector(owner: Owner) -> str:
     """Label selector of the worker pods, as a string for the scale subresource."""
     return ",".join(f"{key}={value}" for key, value in sorted(labels(owner, WORKER).items()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,9 @@ from tonnage.rendering.names import (
     PLAN_COMPONENT,
     Manifest,
     Owner,
+    hash_in,
     metadata,
+    owned_by,
     plan_name,
     short_hash,
 )
@@ -171,3 +173,12 @@ def read_kept(config_map: Mapping[str, Any]) -> Kept | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def kept_plans(config_maps: Iterable[Mapping[str, Any]], *, owner: Owner) -> Iterator[tuple[Kept, str]]:
+    """The decisions about `owner` in ConfigMaps, each with its plan's hash; what is not one is left out."""
+    for config_map in config_maps:
+        plan_hash = hash_in(config_map["metadata"]["name"], owner=owner)
+        kept = read_kept(config_map) if plan_hash and owned_by(config_map, owner) else None
+        if kept is not None and plan_hash:
+            yield kept, plan_hash

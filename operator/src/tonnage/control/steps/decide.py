@@ -6,12 +6,10 @@ from collections.abc import Iterator
 
 from tonnage.api.status import ConditionType
 from tonnage.cluster.port import CONFIG_MAP
-from tonnage.control.children import own_children
 from tonnage.control.world import Pass, World
 from tonnage.planning.plan import Rejection
 from tonnage.rendering.decision import Subject, decide
-from tonnage.rendering.names import hash_in
-from tonnage.rendering.plan import Kept, read_kept
+from tonnage.rendering.plan import Kept, kept_plans
 
 NEEDS_ROOM = {"NoUsableNode", "NotEnoughMemory"}
 
@@ -34,11 +32,7 @@ async def decide_plan(p: Pass, world: World) -> bool:
 
 def _before(p: Pass, world: World) -> Iterator[tuple[Kept, str]]:
     """Decisions made before: those in ConfigMaps, and the last one even if its ConfigMap was deleted."""
-    for config_map in own_children(p, world, CONFIG_MAP):
-        plan_hash = hash_in(config_map["metadata"]["name"], owner=p.owner)
-        kept = read_kept(config_map) if plan_hash else None
-        if kept is not None and plan_hash:
-            yield kept, plan_hash
+    yield from kept_plans(world.store.children(p.key, CONFIG_MAP), owner=p.owner)
     if p.memory.kept is not None:
         yield p.memory.kept
 
