@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
+from tonnage.api.rules import fits
 from tonnage.api.support import unsupported
-from tonnage.api.v1alpha1 import Spec
+from tonnage.api.v1alpha1 import OBJECT_NAME, Spec
 
 MAX_MESSAGE = 1024
 
@@ -94,9 +96,12 @@ def accept(body: Mapping[str, Any]) -> Spec | Refusal:
     Reasons: InvalidSpec (a field is wrong), NotSupportedYet (a feature is not built yet), PinnedByPlan (an
     engine argument or variable that the plan decides).
     """
+    name = body.get("metadata", {}).get("name")
+    if name is not None and not fits(OBJECT_NAME.pattern, str(name)):
+        return Refusal("InvalidSpec", OBJECT_NAME.message)
     try:
         # strict, as the API server is: no "8" for 8, no true for 1
-        spec = Spec.model_validate_json(json.dumps(body.get("spec") or {}), strict=True)
+        spec = Spec.model_validate_json(json.dumps(_whole(body.get("spec"))), strict=True)
     except ValidationError as error:
         return Refusal("InvalidSpec", _explain(error))
     refused = unsupported(spec)
@@ -112,9 +117,31 @@ def accept(body: Mapping[str, Any]) -> Spec | Refusal:
     return spec
 
 
+def _whole(value: Any) -> Any:
+    """`value` with 8.0 as 8, which is what the API server stores of it."""
+    if isinstance(value, dict):
+        return {name: _whole(child) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_whole(child) for child in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_WORDS = {
+    "extra_forbidden": "there is no such field: remove it or mend its spelling",
+    "missing": "Required value",
+}
+
+
 def _explain(error: ValidationError) -> str:
-    rows = [f"spec.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-    return _cut("; ".join(rows))
+    return _cut("; ".join(f"spec{_path(item['loc'])}: {_told(item)}" for item in error.errors()))
+
+
+def _path(location: Sequence[int | str]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+
+
+def _told(item: ErrorDetails) -> str:
+    return _WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
 
 
 def _pinned_arguments(words: Sequence[str]) -> list[str]:
@@ -133,9 +160,19 @@ def _match(name: str) -> str | None:
     name = name.split(".", 1)[0]
     if name in PINNED_ARGUMENTS:
         return name
-    if not name.startswith("--") or len(name) < 4:
+    if not name.startswith("--"):
+        return _match_short(name)
+    if len(name) < 4:
         return None
     return next((flag for flag in PINNED_ARGUMENTS if flag.startswith(name)), None)
+
+
+def _match_short(name: str) -> str | None:
+    """-t means -tp where nothing else begins so, and -qfp8 means -q fp8."""
+    if len(name) < 2 or not name.startswith("-"):
+        return None
+    short = [flag for flag in PINNED_ARGUMENTS if not flag.startswith("--")]
+    return next((f for f in short if f.startswith(name) or (len(f) == 2 and name.startswith(f))), None)
 
 
 def _pinned_variables(names: Sequence[str]) -> list[str]:

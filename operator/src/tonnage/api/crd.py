@@ -1,8 +1,8 @@
 """pydantic models -> the CustomResourceDefinition: a strict structural schema with CEL rules.
 
 Rules of the translation: references inlined, `null` dropped, unions of several types refused, bounds as
-OpenAPI 3.0 spells them, every default that pydantic makes by a factory written out, so that nested
-defaults apply on the API server.
+OpenAPI 3.0 spells them, integers with a format. Rules, list types and nested defaults come with the
+models (tonnage.api.base, tonnage.api.rules).
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
 
 from tonnage.api.base import GROUP, KIND, PLURAL, VERSION
-from tonnage.api.v1alpha1 import Spec, Status
+from tonnage.api.rules import VALIDATIONS
+from tonnage.api.v1alpha1 import OBJECT_NAME, Spec, Status
 
 Schema = dict[str, Any]
-_DROPPED = {"title", "additionalProperties", "$defs", "discriminator", "examples"}
+_DROPPED = {"title", "additionalProperties", "propertyNames", "$defs", "discriminator", "examples"}
 
 
 def build_crd() -> Schema:
@@ -60,20 +60,17 @@ def _version() -> Schema:
                 "description": "An LLM to serve: Tonnage plans its memory, starts and verifies it.",
                 "type": "object",
                 "required": ["spec"],
+                VALIDATIONS: [
+                    {
+                        "rule": f"self.metadata.name.matches(r'{OBJECT_NAME.pattern}')",
+                        "message": OBJECT_NAME.message,
+                        "fieldPath": ".metadata.name",
+                    }
+                ],
                 "properties": {
-                    "apiVersion": {"type": "string"},
-                    "kind": {"type": "string"},
-                    "metadata": {
-                        "type": "object",
-                        # children carry this name, a Job with 19 characters more: a DNS label each
-                        "properties": {
-                            "name": {
-                                "type": "string",
-                                "maxLength": 44,
-                                "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$",
-                            }
-                        },
-                    },
+                    "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}"},
+                    "kind": {"type": "string", "description": KIND},
+                    "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
                     "spec": structural(Spec),
                     "status": structural(Status),
                 },
@@ -82,28 +79,29 @@ def _version() -> Schema:
     }
 
 
+# name, path, type, what it is; the last ones only with `-o wide`
+_COLUMNS = (
+    ("Ready", ".status.readySummary", "string", "Ready replicas of wanted ones."),
+    ("GPU", ".status.gpuSummary", "string", "Accelerators of one replica."),
+    ("KV-Dtype", ".status.plan.kv.dtype", "string", "Data type of the KV cache."),
+    ("Context", ".status.plan.inputs.contextLength", "integer", "Longest request served, in tokens."),
+    ("Concurrency", ".status.plan.kv.concurrencyAtTypical", "string", "Typical requests that fit at once."),
+    ("KV-Used", ".status.kvUsedSummary", "string", "Use of the KV cache, in steps of 10 %."),
+    ("Phase", ".status.phase", "string", "One word for the state."),
+    ("Age", ".metadata.creationTimestamp", "date", "Since the object was made."),
+)
+_WIDE_COLUMNS = (
+    ("Model", ".spec.model.uri", "string", "Where the model is."),
+    ("Reason", ".status.conditions[?(@.type=='Ready')].reason", "string", "Why it is Ready, or is not."),
+)
+
+
 def _columns() -> list[Schema]:
-    paths = [
-        ("Ready", ".status.readySummary", 0),
-        ("GPU", ".status.gpuSummary", 0),
-        ("KV-Dtype", ".status.plan.kv.dtype", 0),
-        ("Context", ".status.plan.inputs.contextLength", 0),
-        ("Concurrency", ".status.plan.kv.concurrencyAtTypical", 0),
-        ("KV-Used", ".status.kvUsedSummary", 0),
-        ("Phase", ".status.phase", 0),
-        ("Reason", ".status.conditions[?(@.type=='Ready')].reason", 1),
+    return [
+        {"name": name, "type": kind, "jsonPath": path, "description": text, "priority": priority}
+        for priority, columns in enumerate((_COLUMNS, _WIDE_COLUMNS))
+        for name, path, kind, text in columns
     ]
-    columns: list[Schema] = [
-        {
-            "name": name,
-            "type": "integer" if name == "Context" else "string",
-            "jsonPath": path,
-            "priority": priority,
-        }
-        for name, path, priority in paths
-    ]
-    columns.append({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"})
-    return columns
 
 
 def structural(model: type[BaseModel]) -> Schema:
@@ -112,27 +110,21 @@ def structural(model: type[BaseModel]) -> Schema:
     Raises ValueError where a type has no structural form (a union of several types, a recursion).
     """
     document = model.model_json_schema(by_alias=True, mode="validation")
-    schema = _convert(document, definitions=document.get("$defs", {}), path=(model.__name__,))
-    return _with_defaults(model, schema)
+    return _convert(document, definitions=document.get("$defs", {}), path=(model.__name__,))
 
 
 def _convert(node: Schema, *, definitions: dict[str, Schema], path: tuple[str, ...]) -> Schema:
     node = _resolve(node, definitions=definitions, path=path)
-    if node.get("x-kubernetes-preserve-unknown-fields"):
-        return {
-            "type": "object",
-            "x-kubernetes-preserve-unknown-fields": True,
-            **({"description": node["description"]} if "description" in node else {}),
-        }
     out = {key: value for key, value in node.items() if key not in _DROPPED}
     if "const" in out:
         out["enum"] = [out.pop("const")]
     _bounds(out)
+    if out.get("type") == "integer":
+        out["format"] = "int32" if out.get("maximum", 2**31) < 2**31 else "int64"
     if isinstance(node.get("additionalProperties"), dict):
         out["additionalProperties"] = _convert(
             node["additionalProperties"], definitions=definitions, path=(*path, "*")
         )
-        out["maxProperties"] = out.get("maxProperties", 64)
     if "properties" in out:
         out["properties"] = {
             name: _convert(child, definitions=definitions, path=(*path, name))
@@ -152,13 +144,19 @@ def _resolve(node: Schema, *, definitions: dict[str, Schema], path: tuple[str, .
         raise ValueError(f"{'.'.join(path)}: a union of types has no structural form")
     beside = {key: value for key, value in node.items() if key not in ("anyOf", "$ref")}
     if options:
-        return {**_resolve(options[0], definitions=definitions, path=path), **beside}
+        return _merged(_resolve(options[0], definitions=definitions, path=path), beside)
     if "$ref" not in node:
         return node
     name = node["$ref"].rsplit("/", 1)[-1]
     if path.count(f"#{name}") or len(path) > 24:
         raise ValueError(f"{'.'.join(path)}: {name} is recursive")
-    return {**_resolve(definitions[name], definitions=definitions, path=path), **beside}
+    return _merged(_resolve(definitions[name], definitions=definitions, path=path), beside)
+
+
+def _merged(inner: Schema, beside: Schema) -> Schema:
+    """Keys beside a reference win, rules of both hold."""
+    rules = [*inner.get(VALIDATIONS, ()), *beside.get(VALIDATIONS, ())]
+    return {**inner, **beside, **({VALIDATIONS: rules} if rules else {})}
 
 
 def _bounds(out: Schema) -> None:
@@ -168,21 +166,3 @@ def _bounds(out: Schema) -> None:
         if value is not None and not isinstance(value, bool):
             out[side.lower()] = value
             out[f"exclusive{side}"] = True
-
-
-def _with_defaults(model: type[BaseModel], schema: Schema) -> Schema:
-    """Write out the defaults that pydantic makes by a factory (it leaves them out of its schema)."""
-    for name, field in model.model_fields.items():
-        alias = field.alias or name
-        child = schema["properties"][alias]
-        if field.default_factory is not None:
-            value = field.get_default(call_default_factory=True, validated_data={})
-            # whole: the API server validates a default before it fills in nested ones
-            default = to_jsonable_python(value, by_alias=True, exclude_none=True)
-            if default and any(default.values() if isinstance(default, dict) else default):
-                child["default"] = default
-            else:
-                child.pop("default", None)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            _with_defaults(field.annotation, child)
-    return schema

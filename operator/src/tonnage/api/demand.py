@@ -6,7 +6,7 @@ from tonnage.api import quantities
 from tonnage.api.v1alpha1 import Spec
 from tonnage.api.workload import PrefixCaching
 from tonnage.gpus.nodes import Toleration
-from tonnage.gpus.placement import Placement
+from tonnage.gpus.placement import Placement, Requirement
 from tonnage.planning.plan import Demand
 
 DEFAULT_CPU_MILLIS = 1000
@@ -28,15 +28,32 @@ def demand_of(spec: Spec) -> Demand:
 def placement_of(spec: Spec) -> Placement:
     """Which nodes the pods may use."""
     tolerations = tuple(
-        Toleration(key=t.key, operator=t.operator, value=t.value, effect=t.effect)
+        Toleration(key=t.key or "", operator=t.operator, value=t.value or "", effect=t.effect or "")
         for t in spec.template.tolerations
     )
     memory = spec.template.resources.memory
     return Placement(
         node_selector=dict(spec.template.node_selector),
+        node_terms=_node_terms(spec),
         tolerations=tolerations,
         cpu_millis=cpu_millis(spec),
         memory_bytes=0 if memory is None else quantities.whole_bytes(memory),
+    )
+
+
+def _node_terms(spec: Spec) -> tuple[tuple[Requirement, ...], ...]:
+    """The required node affinity; what is preferred, and pods near by, are the scheduler's."""
+    affinity = spec.template.affinity
+    nodes = affinity.node_affinity if affinity else None
+    required = nodes.required_during_scheduling_ignored_during_execution if nodes else None
+    if required is None:
+        return ()
+    return tuple(
+        tuple(
+            Requirement(key=r.key, operator=r.operator.value, values=tuple(r.values))
+            for r in term.match_expressions
+        )
+        for term in required.node_selector_terms
     )
 
 

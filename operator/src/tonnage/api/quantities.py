@@ -32,21 +32,39 @@ def milli_cores(text: str | int) -> int:
     return int((quantity(text) * 1000).to_integral_value(ROUND_CEILING))
 
 
-def seconds(text: str) -> int:
-    """A duration such as 90s or 1h30m in whole seconds, rounded up; ValueError if it is none."""
+def exact_seconds(text: str) -> Decimal:
+    """A duration such as 50ms, 90s or 1h30m in seconds; ValueError if it is none."""
     parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", text)
     if not parts or "".join(a + b for a, b in parts) != text:
         raise ValueError(f"{text!r} is not a duration such as 90s or 15m")
-    total = sum((Decimal(amount) * _SECONDS[unit] for amount, unit in parts), Decimal(0))
-    return int(total.to_integral_value(ROUND_CEILING))
+    return sum((Decimal(amount) * _SECONDS[unit] for amount, unit in parts), Decimal(0))
+
+
+def seconds(text: str) -> int:
+    """A duration in whole seconds, rounded up; ValueError if it is none."""
+    return int(exact_seconds(text).to_integral_value(ROUND_CEILING))
 
 
 def memory_quantity(amount_bytes: int) -> str:
-    """Bytes in the spelling that the API server keeps: the largest binary unit that divides them."""
-    for unit, size in (("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)):
-        if amount_bytes and amount_bytes % size == 0:
-            return f"{amount_bytes // size}{unit}"
-    return str(amount_bytes)
+    """Bytes in the spelling that the API server keeps: the largest binary unit that divides them.
+
+    apimachinery pkg/api/resource `CanonicalizeBytes`: what 1,024 does not divide is spelled in decimal units.
+    """
+    if amount_bytes % 1024:
+        return decimal_quantity(amount_bytes)
+    return _largest(amount_bytes, base=1024, units=("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"))
+
+
+def decimal_quantity(amount: int) -> str:
+    """A whole number in the spelling that the API server keeps: the largest decimal unit that divides it."""
+    return _largest(amount, base=1000, units=("", "k", "M", "G", "T", "P", "E"))
+
+
+def _largest(amount: int, *, base: int, units: tuple[str, ...]) -> str:
+    power = 0
+    while amount and amount % base == 0 and power + 1 < len(units):
+        amount, power = amount // base, power + 1
+    return f"{amount}{units[power]}"
 
 
 def gib(amount_bytes: int) -> str:

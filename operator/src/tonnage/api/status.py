@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tonnage.api.base import ApiModel, Bytes64, Count64, ShortText, schema_extra
+from tonnage.api.base import ATOMIC_LIST, ApiModel, Bytes64, Count64, ShortText
+from tonnage.api.rules import ListMap
 
 
 class Phase(StrEnum):
@@ -48,7 +49,6 @@ class Condition(ApiModel):
     observed_generation: int = Field(
         default=0,
         description="Generation that the condition speaks of.",
-        json_schema_extra={"format": "int64"},
     )
     last_transition_time: str = Field(
         description="When status last changed.", json_schema_extra={"format": "date-time"}
@@ -129,7 +129,7 @@ class PlanStatus(ApiModel):
     alternatives: Annotated[list[PlanAlternative], Field(max_length=5)] = Field(
         default_factory=list,
         description="Candidates that lost, and why.",
-        json_schema_extra=schema_extra(x_kubernetes_list_type="atomic"),
+        json_schema_extra=ATOMIC_LIST,
     )
 
 
@@ -147,9 +147,7 @@ class Observed(ApiModel):
 class Status(ApiModel):
     """Observed state; at most 16 KiB."""
 
-    observed_generation: int = Field(
-        default=0, description="Generation last acted on.", json_schema_extra={"format": "int64"}
-    )
+    observed_generation: int = Field(default=0, description="Generation last acted on.")
     phase: Phase = Field(default=Phase.PENDING, description="One word for the state.")
     ready_summary: ShortText = Field(default="", description="Ready of wanted replicas.")
     gpu_summary: ShortText = Field(default="", description="Accelerators of one replica.")
@@ -159,10 +157,12 @@ class Status(ApiModel):
     selector: Annotated[str, Field(max_length=512)] = Field(
         default="", description="Label selector of the pods."
     )
-    conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
+    conditions: Annotated[list[Condition], Field(max_length=16), ListMap(("type",))] = Field(
         default_factory=list,
-        description="Conditions.",
-        json_schema_extra=schema_extra(x_kubernetes_list_type="map", x_kubernetes_list_map_keys=["type"]),
+        description=(
+            "Ready is the summary; Accepted, ModelResolved, Planned, CapacityVerified, Available, "
+            "Progressing, ScalingActive and Degraded say the rest."
+        ),
     )
     plan: PlanStatus | None = Field(default=None, description="The plan in force.")
     observed: Observed | None = Field(default=None, description="What the engines report.")

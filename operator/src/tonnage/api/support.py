@@ -58,17 +58,6 @@ _TABLE: tuple[Unsupported, ...] = (
     ),
     Unsupported("scaling.mode", lambda s: s.scaling.mode is ScalingMode.INTERNAL, "None or External"),
     Unsupported("rollout.allowDowntime", lambda s: s.rollout.allow_downtime, "false"),
-    Unsupported("template.affinity", lambda s: bool(s.template.affinity), "nodeSelector"),
-    Unsupported(
-        "template.topologySpreadConstraints",
-        lambda s: bool(s.template.topology_spread_constraints),
-        "nothing",
-    ),
-    Unsupported("template.runtimeClassName", lambda s: s.template.runtime_class_name is not None, "nothing"),
-    Unsupported(
-        "template.serviceAccountName", lambda s: s.template.service_account_name is not None, "nothing"
-    ),
-    Unsupported("template.volumes", lambda s: bool(s.template.volumes), "nothing"),
 )
 
 

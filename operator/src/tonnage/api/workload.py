@@ -3,69 +3,105 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import Field
 
-from tonnage.api.base import (
-    ApiModel,
-    Count,
-    EngineName,
-    Name,
-    Quantity,
-    ShortName,
-    cel,
-    only_with_mode,
-    schema_extra,
-)
+from tonnage.api.base import ApiModel, Count, EngineName, Name, Quantity
+from tonnage.api.rules import Form, ListSet, Rule, only_with_mode
 from tonnage.planning.plan import Quality
+
+# a directory is named part by part: none is '.', '..' or empty
+_DIRECTORY = r"(/\.?[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
+_HUB_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_URI = rf"^(pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?{_DIRECTORY}/?|hf://{_HUB_NAME}/{_HUB_NAME})$"
 
 
 class SecretKey(ApiModel):
     """A key of a Secret in the object's own namespace."""
 
+    atomic: ClassVar[bool] = True
+
     name: Name = Field(description="Name of the Secret.")
-    key: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Key inside the Secret.")
+    key: Annotated[
+        str,
+        Field(max_length=253),
+        Form(r"^[-._a-zA-Z0-9]+$", "write a key of the Secret: letters, digits, '-', '_' and '.'"),
+    ] = Field(description="Key inside the Secret.")
 
 
 class Model(ApiModel):
     """The model to serve."""
 
-    model_config = ConfigDict(
-        json_schema_extra=schema_extra(
-            cel(
-                "!self.uri.split('/').exists(part, part == '..')",
-                "uri must not contain '..': name the directory",
-            )
-        )
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.uri.startsWith('hf://') || !has(self.tokenSecret)",
+            "tokenSecret is for hf:// models: remove it, a PersistentVolumeClaim needs no token",
+            lambda model: model.hub or model.token_secret is None,
+        ),
+        Rule(
+            "self.uri.startsWith('hf://') || self.revision == 'main'",
+            "revision is for hf:// models: remove it, and name the directory that holds the revision in uri",
+            lambda model: model.hub or model.revision == "main",
+        ),
     )
 
-    uri: Annotated[str, Field(max_length=512, pattern=r"^(pvc|hf)://[A-Za-z0-9][A-Za-z0-9._/-]*$")] = Field(
+    uri: Annotated[
+        str,
+        Field(max_length=512),
+        Form(
+            _URI,
+            "write pvc://CLAIM/DIRECTORY for a model on a PersistentVolumeClaim (no '.' or '..' parts), or "
+            "hf://ORG/NAME for one on the hub",
+        ),
+    ] = Field(
         description=(
-            "Where the model is: pvc://CLAIM/PATH for a directory on a PersistentVolumeClaim, "
-            "hf://ORG/NAME for the hub."
+            "Where the model is: pvc://CLAIM/DIRECTORY for a directory on a PersistentVolumeClaim of the "
+            "same namespace, hf://ORG/NAME for the Hugging Face hub."
         )
     )
-    revision: Annotated[str, Field(min_length=1, max_length=128)] = Field(
-        default="main", description="Branch, tag or commit of a hub model."
+    revision: Annotated[
+        str,
+        Field(max_length=128),
+        Form(
+            r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+            "write a branch, a tag or a commit, such as main or 5f0b02c75b57c5855da9ae460ce51323ea669d8a",
+        ),
+    ] = Field(
+        default="main",
+        description="Branch, tag or commit of an hf:// model. A commit keeps the model from changing.",
     )
     token_secret: SecretKey | None = Field(
-        default=None, description="Secret with the token for a private hub model."
+        default=None,
+        description="Key of a Secret that holds the token for a private or gated hf:// model.",
     )
-    served_name: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
-        default=None, description="Name that clients use in requests; the last part of uri if absent."
+    served_name: (
+        Annotated[
+            str,
+            Field(max_length=128),
+            Form(
+                r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$",
+                "write the name that clients send: letters, digits and . _ : / @ + -, beginning with a "
+                "letter or digit",
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Name of the model in requests and answers; the last part of uri if absent.",
     )
     assume_full_attention: bool = Field(
         default=False,
-        description="Plan an architecture that Tonnage does not know as if all layers were full attention.",
+        description=(
+            "Plan an architecture that Tonnage does not know as if every layer were full attention. The "
+            "engine's own figures are still verified."
+        ),
     )
 
-    @field_validator("uri")
-    @classmethod
-    def _stays_inside(cls, uri: str) -> str:
-        if ".." in uri.split("/"):
-            raise ValueError("uri must not contain '..'")
-        return uri
+    @property
+    def hub(self) -> bool:
+        """Whether the model is on the hub."""
+        return self.uri.startswith("hf://")
 
     @property
     def claim(self) -> str:
@@ -81,6 +117,16 @@ class Model(ApiModel):
 class Workload(ApiModel):
     """What one replica must hold."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.contextLength) || !has(self.typicalTokens) || "
+            "self.typicalTokens <= self.contextLength",
+            "typicalTokens must not be above contextLength, the longest request: lower it or raise "
+            "contextLength",
+            lambda w: None in (w.context_length, w.typical_tokens) or w.typical_tokens <= w.context_length,
+        ),
+    )
+
     context_length: Count | None = Field(
         default=None,
         description=(
@@ -90,11 +136,16 @@ class Workload(ApiModel):
     )
     concurrency: Annotated[int, Field(ge=1, le=65536)] = Field(
         default=16,
-        description="Requests in flight per replica that fit without preemption, each at typicalTokens.",
+        description=(
+            "Requests in flight per replica that must fit without preemption, each at typicalTokens."
+        ),
     )
     typical_tokens: Count | None = Field(
         default=None,
-        description="Tokens that a typical request holds at its end; a quarter of contextLength if absent.",
+        description=(
+            "Tokens, prompt and output together, that a typical request holds at its end. A quarter of "
+            "contextLength if absent."
+        ),
     )
 
 
@@ -109,17 +160,25 @@ class EvictionMode(StrEnum):
 class Streaming(ApiModel):
     """Attention sinks plus a window of recent tokens."""
 
-    sink_tokens: Count = Field(description="Tokens kept at the start of the request.")
-    window_tokens: Count = Field(description="Most recent tokens kept.")
+    sink_tokens: Count = Field(description="Tokens kept at the start of each request.")
+    window_tokens: Count = Field(description="Most recent tokens kept of each request.")
 
 
 class Eviction(ApiModel):
     """KV eviction inside a request; lossy, so Auto uses it under quality Economy only."""
 
-    model_config = ConfigDict(json_schema_extra=schema_extra(only_with_mode("streaming", "Streaming")))
+    rules: ClassVar[tuple[Rule, ...]] = (only_with_mode("streaming", "Streaming"),)
 
-    mode: EvictionMode = Field(default=EvictionMode.AUTO, description="Auto, None or Streaming.")
-    streaming: Streaming | None = Field(default=None, description="Set if and only if mode is Streaming.")
+    mode: EvictionMode = Field(
+        default=EvictionMode.AUTO,
+        description=(
+            "Auto: the planner may evict, under quality Economy only. None: every token stays. Streaming: "
+            "keep the first tokens and a window of recent ones."
+        ),
+    )
+    streaming: Streaming | None = Field(
+        default=None, description="How much is kept. Required with mode Streaming, refused with any other."
+    )
 
 
 class OffloadMode(StrEnum):
@@ -133,6 +192,14 @@ class OffloadMode(StrEnum):
 class FixedOffload(ApiModel):
     """Sizes of the slower tiers."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.hostMemory) || has(self.disk)",
+            "write hostMemory, disk or both, or set mode to None",
+            lambda sizes: sizes.host_memory is not None or sizes.disk is not None,
+        ),
+    )
+
     host_memory: Quantity | None = Field(default=None, description="Host memory per replica, such as 64Gi.")
     disk: Quantity | None = Field(default=None, description="Ephemeral disk per replica, such as 200Gi.")
 
@@ -140,10 +207,15 @@ class FixedOffload(ApiModel):
 class Offload(ApiModel):
     """Tiers below GPU memory for KV blocks that no running request needs."""
 
-    model_config = ConfigDict(json_schema_extra=schema_extra(only_with_mode("fixed", "Fixed")))
+    rules: ClassVar[tuple[Rule, ...]] = (only_with_mode("fixed", "Fixed"),)
 
-    mode: OffloadMode = Field(default=OffloadMode.AUTO, description="Auto, None or Fixed.")
-    fixed: FixedOffload | None = Field(default=None, description="Set if and only if mode is Fixed.")
+    mode: OffloadMode = Field(
+        default=OffloadMode.AUTO,
+        description="Auto: the planner sizes the tiers. None: no tiers. Fixed: tiers of the given sizes.",
+    )
+    fixed: FixedOffload | None = Field(
+        default=None, description="Sizes of the tiers. Required with mode Fixed, refused with any other."
+    )
 
 
 class SharingMode(StrEnum):
@@ -156,16 +228,23 @@ class SharingMode(StrEnum):
 class Pool(ApiModel):
     """A KV pool shared by the replicas."""
 
-    size: Quantity | None = Field(default=None, description="Size of the pool, such as 256Gi.")
+    size: Quantity | None = Field(
+        default=None, description="Size of the pool, such as 256Gi; the planner's choice if absent."
+    )
 
 
 class Sharing(ApiModel):
     """Sharing of prefix KV between replicas."""
 
-    model_config = ConfigDict(json_schema_extra=schema_extra(only_with_mode("pool", "Pool")))
+    rules: ClassVar[tuple[Rule, ...]] = (only_with_mode("pool", "Pool"),)
 
-    mode: SharingMode = Field(default=SharingMode.NONE, description="None or Pool.")
-    pool: Pool | None = Field(default=None, description="Set if and only if mode is Pool.")
+    mode: SharingMode = Field(
+        default=SharingMode.NONE,
+        description="None: each replica keeps its own. Pool: replicas read each other's prefixes.",
+    )
+    pool: Pool | None = Field(
+        default=None, description="The pool. Required with mode Pool, refused with any other."
+    )
 
 
 class PrefixCaching(StrEnum):
@@ -181,14 +260,32 @@ class Cache(ApiModel):
 
     dtype: EngineName = Field(
         default="Auto",
-        description="Auto lets the planner choose; an engine dtype such as fp8 or bfloat16 pins it.",
+        description=(
+            "Data type of the KV cache. Auto lets the planner choose the least lossy that fits; an engine "
+            "dtype such as fp8 or bfloat16 pins it."
+        ),
     )
     prefix_caching: PrefixCaching = Field(
-        default=PrefixCaching.AUTO, description="Auto, Enabled or Disabled."
+        default=PrefixCaching.AUTO,
+        description=(
+            "Reuse of KV blocks between requests that begin alike. Auto enables it where it costs no "
+            "capacity; on hybrid models it can cost most of the concurrency."
+        ),
     )
-    eviction: Eviction = Field(default_factory=Eviction, description="KV eviction inside a request.")
-    offload: Offload = Field(default_factory=Offload, description="Tiers for KV blocks not in use.")
-    sharing: Sharing = Field(default_factory=Sharing, description="KV sharing between replicas.")
+    eviction: Eviction = Field(
+        default_factory=Eviction,
+        description="Whether tokens of a running request may be dropped. Lossy: only with quality Economy.",
+    )
+    offload: Offload = Field(
+        default_factory=Offload,
+        description=(
+            "Slower tiers for KV blocks that no running request needs. They raise the hit rate of the "
+            "prefix cache, never the number of running requests."
+        ),
+    )
+    sharing: Sharing = Field(
+        default_factory=Sharing, description="Whether replicas share the KV blocks of common prefixes."
+    )
 
 
 class Weights(ApiModel):
@@ -196,7 +293,10 @@ class Weights(ApiModel):
 
     quantization: EngineName = Field(
         default="Auto",
-        description="Auto, None, or an engine quantization such as fp8 beyond what the checkpoint declares.",
+        description=(
+            "Quantization on top of what the checkpoint declares: Auto lets the planner choose, None leaves "
+            "the weights as they are, an engine name such as fp8 pins it."
+        ),
     )
 
 
@@ -208,33 +308,80 @@ class Accelerator(StrEnum):
 
 
 class Parallelism(ApiModel):
-    """How one replica is spread over GPUs."""
+    """How one replica is spread over GPUs; the planner chooses what is absent."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.tensor) || !has(self.decodeContext) || self.tensor % self.decodeContext == 0",
+            "decodeContext splits the tensor parallel ranks: write a divisor of tensor",
+            lambda p: None in (p.tensor, p.decode_context) or p.tensor % p.decode_context == 0,
+        ),
+    )
 
     tensor: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        default=None, description="Tensor parallel size."
+        default=None, description="Tensor parallel size: GPUs that share each layer."
     )
     pipeline: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        default=None, description="Pipeline parallel size."
+        default=None, description="Pipeline parallel size: groups of layers, each on GPUs of its own."
     )
     decode_context: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        default=None, description="Decode context parallel size."
+        default=None,
+        description="Decode context parallel size: tensor parallel ranks that split the KV cache by tokens.",
     )
 
 
 class Hardware(ApiModel):
     """Where replicas may run; the planner chooses what is absent."""
 
-    accelerator: Accelerator | None = Field(default=None, description="GPU or CPU.")
-    products: Annotated[list[ShortName], Field(max_length=32)] = Field(
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.accelerator) || self.accelerator != 'CPU' || "
+            "!(has(self.maxGPUsPerReplica) || has(self.products) && size(self.products) > 0)",
+            "products and maxGPUsPerReplica are about GPUs: remove them, or set accelerator to GPU",
+            lambda h: h.accelerator != Accelerator.CPU or not (h.products or h.max_gpus_per_replica),
+        ),
+        Rule(
+            "!has(self.maxGPUsPerReplica) || !has(self.parallelism) || "
+            "(has(self.parallelism.tensor) ? self.parallelism.tensor : 1) * "
+            "(has(self.parallelism.pipeline) ? self.parallelism.pipeline : 1) <= self.maxGPUsPerReplica",
+            "tensor times pipeline is the number of GPUs of a replica: lower them or raise maxGPUsPerReplica",
+            lambda h: (
+                h.max_gpus_per_replica is None
+                or (h.parallelism.tensor or 1) * (h.parallelism.pipeline or 1) <= h.max_gpus_per_replica
+            ),
+        ),
+    )
+
+    accelerator: Accelerator | None = Field(
+        default=None, description="GPU or CPU; the planner's choice if absent."
+    )
+    products: Annotated[
+        list[
+            Annotated[
+                str,
+                Field(
+                    max_length=63,
+                    description="A GPU product.",
+                ),
+                Form(
+                    r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$",
+                    "write a GPU product as node labels spell it, such as H100-80GB-HBM3",
+                ),
+            ]
+        ],
+        Field(max_length=32),
+        ListSet(),
+    ] = Field(
         default_factory=list,
         description="GPU products that may be used, such as H100-80GB-HBM3; all if empty.",
-        json_schema_extra=schema_extra(x_kubernetes_list_type="set"),
     )
-    parallelism: Parallelism = Field(default_factory=Parallelism, description="Pinned parallel sizes.")
+    parallelism: Parallelism = Field(
+        default_factory=Parallelism, description="Pinned parallel sizes; the planner chooses the others."
+    )
     max_gpus_per_replica: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         default=None,
         alias="maxGPUsPerReplica",
-        description="Most GPUs that one replica may take.",
+        description="Most GPUs that one replica may take; no limit if absent.",
     )
 
 

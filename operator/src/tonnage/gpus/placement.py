@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,13 +12,24 @@ _BLOCKING_EFFECTS = frozenset({"NoSchedule", "NoExecute"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """A condition on one node label; `operator` is In, NotIn, Exists, DoesNotExist, Gt or Lt."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """What the pod asks of a node: labels it must carry, taints the pod tolerates, and what it requests.
 
-    `memory_bytes` is a request that the user fixed, 0 if the plan decides it.
+    `node_terms` is the required node affinity: a node must meet all requirements of one term. `memory_bytes`
+    is a request that the user fixed, 0 if the plan decides it.
     """
 
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    node_terms: tuple[tuple[Requirement, ...], ...] = ()
     tolerations: tuple[Toleration, ...] = ()
     cpu_millis: int = 0
     memory_bytes: int = 0
@@ -63,6 +75,8 @@ def why_unusable(node: Node, *, placement: Placement) -> str | None:
     for key, value in sorted(placement.node_selector.items()):
         if node.labels.get(key) != value:
             return f"nodeSelector {key}={value} does not match"
+    if placement.node_terms and not any(_in_term(node, term) for term in placement.node_terms):
+        return f"required node affinity {_describe_terms(placement.node_terms)} does not match"
     for taint in node.taints:
         if taint.effect in _BLOCKING_EFFECTS and not tolerates(placement.tolerations, taint=taint):
             return f"taint {_describe(taint)} is not tolerated"
@@ -75,6 +89,47 @@ def _too_small(node: Node, *, placement: Placement) -> str | None:
     if node.memory_allocatable_bytes < placement.memory_bytes:
         return f"less than the {placement.memory_bytes / 2**30:.2f} GiB of template.resources.memory"
     return None
+
+
+def _in_term(node: Node, term: Sequence[Requirement]) -> bool:
+    return all(meets(node.labels, requirement) for requirement in term)
+
+
+def meets(labels: Mapping[str, str], requirement: Requirement) -> bool:
+    """Whether a node's labels meet a requirement, by the rules of Kubernetes' `labels.Requirement.Matches`.
+
+    NotIn and DoesNotExist hold where the label is absent; Gt and Lt compare whole numbers and hold nowhere
+    else.
+    """
+    value = labels.get(requirement.key)
+    match requirement.operator:
+        case "In":
+            return value in requirement.values
+        case "NotIn":
+            return value not in requirement.values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt":
+            return _compares(value, requirement)
+    return False
+
+
+def _compares(value: str | None, requirement: Requirement) -> bool:
+    if value is None or re.fullmatch("[0-9]{1,18}", value) is None or len(requirement.values) != 1:
+        return False
+    found, bound = int(value), int(requirement.values[0])
+    return found > bound if requirement.operator == "Gt" else found < bound
+
+
+def _describe_terms(terms: Sequence[Sequence[Requirement]]) -> str:
+    return " or ".join(" and ".join(map(_describe_requirement, term)) for term in terms)
+
+
+def _describe_requirement(requirement: Requirement) -> str:
+    values = f" {', '.join(requirement.values)}" if requirement.values else ""
+    return f"{requirement.key} {requirement.operator}{values}"
 
 
 def tolerates(tolerations: Sequence[Toleration], *, taint: Taint) -> bool:

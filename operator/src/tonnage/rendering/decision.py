@@ -91,7 +91,7 @@ def _plan(
     return plan_for(demand, model=subject.model, nodes=tuple(nodes), engine=engine, placement=placement)
 
 
-def _too_little(given: str, *, needed_bytes: int) -> Rejection:
+def _too_little(given: str | int, *, needed_bytes: int) -> Rejection:
     return Rejection(
         reason="MemoryRequestTooSmall",
         message=(

@@ -18,7 +18,17 @@ from tonnage.rendering.names import (
     metadata,
     plan_name,
 )
-from tonnage.rendering.pods import container_security, model_mount, model_volume, placement, pod_security
+from tonnage.rendering.pods import (
+    container_security,
+    literal,
+    model_mount,
+    model_volume,
+    placement,
+    pod_security,
+    user_mounts,
+    user_volumes,
+    worker_scheduling,
+)
 from tonnage.rendering.settings import (
     ENDPOINT_SECONDS,
     ENGINE_PORT,
@@ -80,6 +90,7 @@ def _build_pod(plan: Plan, *, plan_hash: str, spec: Spec, owner: Owner, settings
         "terminationGracePeriodSeconds": ENDPOINT_SECONDS + SHUTDOWN_TIMEOUT_SECONDS + GRACE_MARGIN_SECONDS,
         "securityContext": pod_security(),
         **placement(spec),
+        **worker_scheduling(spec, own_labels=labels(owner, WORKER)),
         "containers": [_build_container(plan, spec=spec, settings=settings)],
         "volumes": [
             model_volume(spec),
@@ -98,6 +109,7 @@ def _build_pod(plan: Plan, *, plan_hash: str, spec: Spec, owner: Owner, settings
                     "sizeLimit": quantities.memory_quantity(plan.shared_memory_bytes),
                 },
             },
+            *user_volumes(spec),
         ],
     }
 
@@ -108,7 +120,7 @@ def _build_container(plan: Plan, *, spec: Spec, settings: Settings) -> Manifest:
         "image": spec.engine.image or settings.worker_image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python3", "-P", "-m", "tonnage_worker.serve"],
-        "args": ["--plan", f"{PLAN_PATH}/{PLAN_KEY}", "--", *engine_arguments(plan, spec=spec)],
+        "args": ["--plan", f"{PLAN_PATH}/{PLAN_KEY}", "--", *map(literal, engine_arguments(plan, spec=spec))],
         "env": _build_env(plan, spec=spec),
         "ports": [
             {"name": "http", "containerPort": ENGINE_PORT, "protocol": "TCP"},
@@ -135,6 +147,7 @@ def _build_container(plan: Plan, *, spec: Spec, settings: Settings) -> Manifest:
             {"name": "plan", "mountPath": PLAN_PATH, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+            *user_mounts(spec),
         ],
     }
 
@@ -151,7 +164,7 @@ def _build_env(plan: Plan, *, spec: Spec) -> list[Manifest]:
         # (vLLM 0.32 v1/worker/cpu_worker.py)
         fixed["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         fixed["OMP_NUM_THREADS"] = str(max(1, cpu_millis(spec) // 1000))
-    user = {variable.name: variable.value for variable in spec.engine.env}
+    user = {variable.name: literal(variable.value) for variable in spec.engine.env}
     both = {**fixed, **user}
     return [{"name": name, "value": value} if value else {"name": name} for name, value in both.items()]
 
@@ -160,6 +173,6 @@ def _build_resources(plan: Plan, *, spec: Spec) -> Manifest:
     wanted = spec.template.resources
     memory = plan.request_bytes if wanted.memory is None else quantities.whole_bytes(wanted.memory)
     millis = cpu_millis(spec)
-    cpu = str(millis // 1000) if millis % 1000 == 0 else f"{millis}m"
+    cpu = f"{millis}m" if millis % 1000 else quantities.decimal_quantity(millis // 1000)
     memory_text = quantities.memory_quantity(memory)
     return {"requests": {"cpu": cpu, "memory": memory_text}, "limits": {"memory": memory_text}}

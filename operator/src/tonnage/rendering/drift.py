@@ -9,8 +9,18 @@ from tonnage.rendering.names import Manifest, short_hash
 
 MISSING = "<missing>"
 RENDERED = "tonnage.dev/rendered"
-# element keys by which Kubernetes merges lists (k8s.io/api, patchMergeKey and listMapKey markers)
-_MERGE_KEYS = ("name", "uid", "mountPath", "containerPort", "port", "key")
+# lists whose elements the API server tells apart by keys (listMapKey markers of k8s.io/api); Services key
+# their ports by port, containers by containerPort. All other lists are taken as a whole.
+_LIST_KEYS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "containers": (("name",),),
+    "env": (("name",),),
+    "imagePullSecrets": (("name",),),
+    "ownerReferences": (("uid",),),
+    "ports": (("containerPort", "protocol"), ("port", "protocol")),
+    "topologySpreadConstraints": (("topologyKey", "whenUnsatisfiable"),),
+    "volumeMounts": (("mountPath",),),
+    "volumes": (("name",),),
+}
 
 
 def stamped(desired: Manifest) -> Manifest:
@@ -24,35 +34,45 @@ def stamped(desired: Manifest) -> Manifest:
     return {**desired, "metadata": {**meta, "annotations": annotations}}
 
 
-def projection(live: Any, *, desired: Any) -> Any:
+def projection(live: Any, *, desired: Any, field: str = "") -> Any:
     """The part of `live` that `desired` speaks of, in the shape of `desired`.
 
-    Elements of a list are matched by their merge key where they have one, else by position; elements that
-    others added are left out. Equal to `desired` exactly when nothing that we state differs.
+    Elements of a list in `field` are matched by their keys where Kubernetes merges that list, else by
+    position; elements that others added are left out. Equal to `desired` exactly when nothing that we state
+    differs.
     """
     if isinstance(desired, Mapping):
         if not isinstance(live, Mapping):
             return MISSING
-        return {name: projection(live.get(name, MISSING), desired=value) for name, value in desired.items()}
+        return {
+            name: projection(live.get(name, MISSING), desired=value, field=name)
+            for name, value in desired.items()
+        }
     if isinstance(desired, list):
-        return _list_projection(live, desired=desired)
+        return _list_projection(live, desired=desired, field=field)
     return live
 
 
-def _list_projection(live: Any, *, desired: Sequence[Any]) -> Any:
+def _list_projection(live: Any, *, desired: Sequence[Any], field: str) -> Any:
     if not isinstance(live, list):
         return MISSING
-    merge_key = _merge_key(desired)
-    if merge_key is None:
+    keys = _keys_of(field, desired)
+    if keys is None:
         # a plain list is ours as a whole: a different length is a difference
         if len(live) != len(desired):
             return live
         return [projection(one, desired=want) for one, want in zip(live, desired, strict=True)]
-    by_key = {one.get(merge_key): one for one in live if isinstance(one, Mapping)}
-    return [projection(by_key.get(want[merge_key], MISSING), desired=want) for want in desired]
+    by_keys = {_identity(one, keys): one for one in live if isinstance(one, Mapping)}
+    return [projection(by_keys.get(_identity(want, keys), MISSING), desired=want) for want in desired]
 
 
-def _merge_key(desired: Sequence[Any]) -> str | None:
+def _keys_of(field: str, desired: Sequence[Any]) -> tuple[str, ...] | None:
+    """The keys that all elements of a list have; None for a list that is taken as a whole."""
     if not desired or not all(isinstance(one, Mapping) for one in desired):
         return None
-    return next((key for key in _MERGE_KEYS if all(key in one for one in desired)), None)
+    options = _LIST_KEYS.get(field, ())
+    return next((keys for keys in options if all(keys[0] in one for one in desired)), None)
+
+
+def _identity(element: Mapping[str, Any], keys: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(element.get(key) for key in keys)
