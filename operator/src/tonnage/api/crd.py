@@ -7,6 +7,7 @@ models (tonnage.api.base, tonnage.api.rules).
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import BaseModel
@@ -21,7 +22,7 @@ _DROPPED = {"title", "additionalProperties", "propertyNames", "$defs", "discrimi
 
 def build_crd() -> Schema:
     """The CRD as a dict, ready for YAML; the same for every caller."""
-    return {
+    crd = {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {"name": f"{PLURAL}.{GROUP}"},
@@ -39,6 +40,9 @@ def build_crd() -> Schema:
             "versions": [_version()],
         },
     }
+    # through text, so that no part is shared: YAML would write it once and refer to it by an anchor
+    copied: Schema = json.loads(json.dumps(crd))
+    return copied
 
 
 def _version() -> Schema:
