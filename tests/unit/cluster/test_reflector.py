@@ -19,14 +19,21 @@ class Script:
     def __init__(self, *, lists: list[Any], watches: list[list[Any]]) -> None:
         self.lists, self.watches = lists, watches
         self.versions: list[str] = []
+        self.namespaces: set[str] = set()
 
-    async def list(self, _kind: Kind, *, selector: str = "") -> Listing:
+    async def list(self, _kind: Kind, *, namespace: str = "", selector: str = "") -> Listing:
+        self.namespaces.add(namespace)
+        if not self.lists:
+            await asyncio.Event().wait()
         answer = self.lists.pop(0)
         if isinstance(answer, ApiError):
             raise answer
         return Listing(*answer)
 
-    async def watch(self, _kind: Kind, *, resource_version: str, selector: str = "") -> AsyncIterator[Event]:
+    async def watch(
+        self, _kind: Kind, *, resource_version: str, namespace: str = "", selector: str = ""
+    ) -> AsyncIterator[Event]:
+        self.namespaces.add(namespace)
         self.versions.append(resource_version)
         if not self.watches:
             await asyncio.Event().wait()
@@ -39,8 +46,10 @@ class Script:
 class Told:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
+        self.namespaces: set[str] = set()
 
-    def replace(self, _kind: Kind, objects: list[Object]) -> None:
+    def replace(self, _kind: Kind, objects: list[Object], *, namespace: str) -> None:
+        self.namespaces.add(namespace)
         self.calls.append(("replace", [o["metadata"]["name"] for o in objects]))
 
     def put(self, _kind: Kind, body: Object) -> None:
@@ -58,11 +67,18 @@ def item(name: str) -> Object:
     return {"metadata": {"name": name}}
 
 
-async def play(script: Script) -> tuple[Told, Reflector]:
+async def play(script: Script, *, namespace: str = "") -> tuple[Told, Reflector]:
     told = Told()
-    reflector = Reflector(script, POD, told, selector="", clock=lambda: 7.0)  # type: ignore[arg-type]
+    reflector = Reflector(
+        script,  # type: ignore[arg-type]
+        POD,
+        told,
+        selector="",
+        clock=lambda: 7.0,
+        namespace=namespace,
+    )
     task = asyncio.create_task(reflector.run())
-    while script.watches or script.lists or len(script.versions) == 0:
+    while script.watches or script.lists:
         await asyncio.sleep(0)
     for _ in range(20):
         await asyncio.sleep(0)
@@ -110,3 +126,30 @@ async def test_a_list_that_fails_is_repeated() -> None:
     )
     told, _ = await play(script)
     assert told.calls == [("replace", [])]
+
+
+async def test_a_missing_right_is_no_answer_yet_but_a_settled_question() -> None:
+    script = Script(lists=[ApiError(403, "no"), ApiError(403, "no")], watches=[])
+    told, reflector = await play(script)
+    assert (reflector.settled.is_set(), reflector.synced.is_set()) == (True, False)
+    assert reflector.refused == "no"
+    assert told.calls == []
+
+
+async def test_a_right_that_is_granted_later_is_used() -> None:
+    script = Script(
+        lists=[ApiError(403, "no"), ([item("a")], "5")],
+        watches=[[ApiError(403, "gone")], [event("BOOKMARK", "", 5)]],
+    )
+    told, reflector = await play(script)
+    assert told.calls == [("replace", ["a"])]
+    assert reflector.refused == ""
+    assert reflector.synced.is_set()
+
+
+async def test_one_namespace_is_asked_for_and_told_of() -> None:
+    script = Script(lists=[([item("a")], "5")], watches=[])
+    told, reflector = await play(script, namespace="team-a")
+    assert script.namespaces == {"team-a"}
+    assert told.namespaces == {"team-a"}
+    assert reflector.name == "pods in team-a"

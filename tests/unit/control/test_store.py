@@ -143,6 +143,21 @@ def test_a_list_shows_deletions_that_no_event_told(seen: Seen) -> None:
     assert seen.keys == [KEY] * 4
 
 
+def test_a_list_of_one_namespace_says_nothing_of_another(seen: Seen) -> None:
+    seen.store.put(DEPLOYMENT, child(5))
+    seen.store.put(POD, child(5, name="chat-1"))
+    seen.store.replace(DEPLOYMENT, [], namespace="other")
+    seen.store.replace(POD, [], namespace="other")
+    assert seen.store.child(KEY, DEPLOYMENT, "chat") is not None
+    assert len(seen.store.pods(KEY)) == 1
+    seen.store.remove(DEPLOYMENT, child(6))
+    seen.store.replace(DEPLOYMENT, [], namespace="other")
+    seen.store.absorb(DEPLOYMENT, child(5))
+    assert seen.store.child(KEY, DEPLOYMENT, "chat") is None
+    seen.store.replace(POD, [], namespace="default")
+    assert seen.store.pods(KEY) == []
+
+
 def test_a_heartbeat_of_a_node_is_no_change(seen: Seen) -> None:
     seen.store.put(NODE, node("a", heartbeat="1"))
     seen.store.put(NODE, node("a", heartbeat="2"))

@@ -34,7 +34,7 @@ def node(name: str = "node-a", *, gib: float = 64, **changes: Any) -> Node:
 
 
 def question(
-    demand: Demand | None = None, *, model: ModelProfile = SMOLLM2, nodes: tuple[Node, ...] = (node(),)
+    demand: Demand | None = None, *, model: ModelProfile = SMOLLM2, nodes: tuple[Node, ...] | None = (node(),)
 ) -> Question:
     selection = select_nodes(nodes, placement=Placement())
     return Question(demand=demand or Demand(), model=model, engine=ENGINE, selection=selection)

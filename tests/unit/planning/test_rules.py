@@ -110,6 +110,14 @@ def test_an_empty_cluster_is_said() -> None:
     assert found.message.endswith("the cluster has no nodes")
 
 
+def test_nodes_that_may_not_be_read_are_said_with_what_to_set() -> None:
+    found = chain.some_node_usable(question(nodes=None))
+    assert found is not None
+    assert found.reason == "NoUsableNode"
+    assert "nodes cannot be read" in found.message
+    assert "rbac.nodes" in found.message
+
+
 def test_figures_behind_a_context_that_is_too_long() -> None:
     found = first_rejection(question(Demand(context_length=9000)))
     assert found is not None

@@ -27,14 +27,17 @@ WATCH_SECONDS = 300
 SILENCE_SECONDS = 60.0
 
 
-async def connect() -> ApiClient:
-    """A client for the cluster that this process runs in, else the current kubeconfig context."""
+async def connect(*, watches: int = 0) -> ApiClient:
+    """A client for the cluster that this process runs in, else the current kubeconfig context.
+
+    `watches` is how many connections stay open for good, beside those of requests.
+    """
     configuration = Configuration()
     try:
         config.load_incluster_config(client_configuration=configuration)
     except config.ConfigException:
         await config.load_kube_config(client_configuration=configuration)
-    configuration.connection_pool_maxsize = 64
+    configuration.connection_pool_maxsize = 64 + watches
     return ApiClient(configuration)
 
 
@@ -54,8 +57,18 @@ class KubernetesCluster:
                 return None
             raise
 
-    async def list(self, kind: Kind, *, selector: str = "", namespace: str = "") -> Listing:
-        """All objects of a kind that carry the labels, in pages; of one namespace if it is named."""
+    async def serves(self, kind: Kind) -> bool:
+        """Does the API server know the kind? It asks discovery, which needs no right of its own."""
+        try:
+            found = await self._json(self._dynamic.request("get", _root(kind), **_READ))
+        except ApiError as error:
+            if error.not_found:
+                return False
+            raise
+        return any(resource["name"] == kind.plural for resource in found["resources"])
+
+    async def list(self, kind: Kind, *, namespace: str = "", selector: str = "") -> Listing:
+        """All objects of a kind that carry the labels, in pages; in every namespace unless one is named."""
         items: list[Object] = []
         token: str | None = None
         while True:
@@ -78,12 +91,14 @@ class KubernetesCluster:
             if not token:
                 return Listing(items, page["metadata"]["resourceVersion"])
 
-    async def watch(self, kind: Kind, *, resource_version: str, selector: str = "") -> AsyncIterator[Event]:
+    async def watch(
+        self, kind: Kind, *, resource_version: str, namespace: str = "", selector: str = ""
+    ) -> AsyncIterator[Event]:
         """Events after `resource_version`; ends when the server ends it, or raises (410: list again)."""
         response = await self._raw(
             self._dynamic.request(
                 "get",
-                _path(kind),
+                _path(kind, namespace),
                 watch="true",
                 resource_version=resource_version,
                 label_selector=selector or None,
@@ -199,8 +214,12 @@ def _resource(kind: Kind) -> Resource:
     )
 
 
+def _root(kind: Kind) -> str:
+    return f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
+
+
 def _path(kind: Kind, namespace: str = "") -> str:
-    root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
+    root = _root(kind)
     return f"{root}/namespaces/{namespace}/{kind.plural}" if namespace else f"{root}/{kind.plural}"
 
 

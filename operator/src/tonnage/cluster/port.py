@@ -61,6 +61,11 @@ class ApiError(Exception):
         return self.status == 404
 
     @property
+    def forbidden(self) -> bool:
+        """The operator has no right to what it asked."""
+        return self.status == 403
+
+    @property
     def gone(self) -> bool:
         """The resourceVersion is too old: list again."""
         return self.status == 410
@@ -89,11 +94,17 @@ class Cluster(Protocol):
         """One object; None if it does not exist."""
         ...
 
-    async def list(self, kind: Kind, *, selector: str = "", namespace: str = "") -> Listing:
-        """All objects of a kind that carry the labels, in pages; of one namespace if it is named."""
+    async def serves(self, kind: Kind) -> bool:
+        """Does the API server know the kind? It asks discovery, which needs no right of its own."""
         ...
 
-    def watch(self, kind: Kind, *, resource_version: str, selector: str = "") -> AsyncIterator[Event]:
+    async def list(self, kind: Kind, *, namespace: str = "", selector: str = "") -> Listing:
+        """All objects of a kind that carry the labels, in pages; in every namespace unless one is named."""
+        ...
+
+    def watch(
+        self, kind: Kind, *, resource_version: str, namespace: str = "", selector: str = ""
+    ) -> AsyncIterator[Event]:
         """Events after `resource_version`; ends when the server ends it, or raises (410: list again).
 
         The first is a BOOKMARK at `resource_version`: the server has answered.

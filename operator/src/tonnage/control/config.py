@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tonnage.rendering.settings import Settings
+
+NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 class ConfigError(Exception):
@@ -16,7 +19,10 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Where the operator runs and what it hands to all objects."""
+    """Where the operator runs and what it hands to all objects.
+
+    `watched` are the namespaces whose LLMDeployments it serves; none means all.
+    """
 
     settings: Settings
     namespace: str
@@ -24,6 +30,8 @@ class Config:
     identity: str
     health_port: int
     log_level: str
+    watched: tuple[str, ...] = ()
+    reads_nodes: bool = True
 
 
 def read_config(environment: Mapping[str, str] = os.environ) -> Config:
@@ -43,6 +51,8 @@ def read_config(environment: Mapping[str, str] = os.environ) -> Config:
         identity=environment.get("TONNAGE_IDENTITY") or f"{socket.gethostname()}-{os.getpid()}",
         health_port=int(port),
         log_level=environment.get("TONNAGE_LOG_LEVEL", "INFO").upper(),
+        watched=_namespaces(environment.get("TONNAGE_WATCH_NAMESPACES", "")),
+        reads_nodes=_flag(environment, "TONNAGE_READ_NODES", value="rbac.nodes"),
     )
 
 
@@ -51,3 +61,22 @@ def _needed(environment: Mapping[str, str], name: str, value: str) -> str:
     if not text:
         raise ConfigError(f"{name} is not set: the chart sets it from {value}")
     return text
+
+
+def _namespaces(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(filter(None, (name.strip() for name in text.split(",")))))
+    for name in names:
+        # a pattern would need the right to list namespaces
+        if not NAMESPACE.fullmatch(name):
+            raise ConfigError(
+                f"TONNAGE_WATCH_NAMESPACES holds {name!r}, which is no namespace's name: "
+                "the chart sets it from watchNamespaces"
+            )
+    return names
+
+
+def _flag(environment: Mapping[str, str], name: str, *, value: str) -> bool:
+    text = environment.get(name, "true")
+    if text not in ("true", "false"):
+        raise ConfigError(f"{name} is {text!r}: it must be true or false; the chart sets it from {value}")
+    return text == "true"

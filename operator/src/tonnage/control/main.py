@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import kopf
@@ -15,6 +16,18 @@ from tonnage.control.config import ConfigError, read_config
 from tonnage.control.process import Process
 
 logger = logging.getLogger(__name__)
+
+
+class Backoffs:
+    """Seconds between attempts of a request, without an end: kopf gives up where they end.
+
+    It would then end the process, also where a right is missing in one of several namespaces.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        yield from (1, 1, 2, 3, 5, 8, 13, 21)
+        while True:
+            yield 30
 
 
 def build_registry(process: Process, *, stop_flag: threading.Event) -> kopf.OperatorRegistry:
@@ -56,6 +69,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.scanning.disabled = True
     settings.networking.request_timeout = 30
     settings.networking.enforce_retry_after = True
+    settings.networking.error_backoffs = Backoffs()
     settings.watching.chunk_size = 500
     settings.watching.connect_timeout = 10
     settings.watching.server_timeout = 300
@@ -76,7 +90,8 @@ def main() -> None:
     process = Process(config, failed=stop_flag.set)
     kopf.run(
         registry=build_registry(process, stop_flag=stop_flag),
-        clusterwide=True,
+        clusterwide=not config.watched,
+        namespaces=config.watched,
         standalone=True,
         stop_flag=stop_flag,
     )

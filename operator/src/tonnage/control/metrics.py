@@ -24,6 +24,6 @@ class Metrics:
         self.contact = Gauge(
             "tonnage_watch_silence_seconds",
             "Seconds since the API server was last heard of on a watch.",
-            ["kind"],
+            ["kind", "namespace"],
             registry=self.registry,
         )

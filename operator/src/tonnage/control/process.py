@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from aiohttp import web
@@ -14,7 +14,7 @@ from kubernetes.aio.client import ApiClient
 
 from tonnage.cluster.engine import EngineScraper
 from tonnage.cluster.kubernetes import KubernetesCluster, connect
-from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, NODE, POD, ApiError, Object
+from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, NODE, POD, ApiError, Cluster, Kind, Object
 from tonnage.cluster.reflector import Reflector
 from tonnage.control.config import Config
 from tonnage.control.health import serve_health
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 WORKERS = 4
 RESYNC_SECONDS = 600.0
 SERVED_SECONDS = 2.0
+UNKNOWN_SECONDS = 5.0
 # bookmarks come about every minute; a watch may be silent while it is being opened again
 MAX_SILENCE_SECONDS = 180.0
 
@@ -67,7 +68,8 @@ class Process:
         kopf looks once which resources there are: were it to go on without the CustomResourceDefinition, it
         would be deaf for ever.
         """
-        self._client = await connect()
+        watched = list(self._watched())
+        self._client = await connect(watches=len(watched))
         self._leader = Leader(
             self._client,
             namespace=self.config.namespace,
@@ -82,6 +84,7 @@ class Process:
             store=self.store,
             settings=self.config.settings,
             clock=Clock(monotonic=time.monotonic, now=rfc3339),
+            nodes_readable=self._nodes_readable,
         )
         self._reflectors = [
             Reflector(
@@ -90,27 +93,38 @@ class Process:
                 self.store,
                 selector="" if kind == NODE else f"{MANAGED_BY}={MANAGER}",
                 clock=time.monotonic,
+                namespace=namespace,
             )
-            for kind in (*CHILDREN, POD, NODE)
+            for kind, namespace in watched
         ]
         self._runner = await serve_health(
             port=self.config.health_port, alive=self.alive, ready=self.ready, metrics=self.metrics
         )
         for reflector in self._reflectors:
-            self._spawn(reflector.run(), name=f"watch {reflector.kind.plural}")
+            self._spawn(reflector.run(), name=f"watch {reflector.name}")
         self._spawn(self._lead(self._leader, self._world), name="leader")
         while not await self._is_served(cluster):
             await asyncio.sleep(SERVED_SECONDS)
         self._served = True
 
+    def _watched(self) -> Iterator[tuple[Kind, str]]:
+        """What reflectors are needed: kind and namespace, empty for all."""
+        for namespace in self.config.watched or ("",):
+            for kind in (*CHILDREN, POD):
+                yield kind, namespace
+        if self.config.reads_nodes:
+            yield NODE, ""
+
     @staticmethod
-    async def _is_served(cluster: KubernetesCluster) -> bool:
+    async def _is_served(cluster: Cluster) -> bool:
         try:
-            await cluster.list(LLM_DEPLOYMENT, selector=f"{MANAGED_BY}=nobody")
+            served = await cluster.serves(LLM_DEPLOYMENT)
         except ApiError as error:
-            logger.warning("LLMDeployments cannot be listed yet: %s", error)
+            logger.warning("it is not known yet whether there are LLMDeployments: %s", error)
             return False
-        return True
+        if not served:
+            logger.warning("LLMDeployments cannot be listed yet: is the CustomResourceDefinition installed?")
+        return served
 
     def take(self, event_type: str | None, body: Object) -> None:
         """An event of an LLMDeployment, from kopf's watch."""
@@ -139,25 +153,38 @@ class Process:
         silent = [self.failure] if self.failure else []
         for reflector in self._reflectors:
             silence = time.monotonic() - reflector.last_contact
-            self.metrics.contact.labels(reflector.kind.plural).set(silence)
+            self.metrics.contact.labels(reflector.kind.plural, reflector.namespace).set(silence)
             if silence > MAX_SILENCE_SECONDS:
-                silent.append(f"watch of {reflector.kind.plural}: nothing heard for {silence:.0f} s")
+                silent.append(f"watch of {reflector.name}: nothing heard for {silence:.0f} s")
         self.metrics.queue.set(len(self.queue))
         self.metrics.leader.set(self._leader is not None and self._leader.holds())
         return "; ".join(silent)
 
     def ready(self) -> str:
         """What is missing before this process can act or stand by; empty if nothing."""
-        missing = [r.kind.plural for r in self._reflectors if not r.synced.is_set()]
+        missing = [r.name for r in self._reflectors if not r.settled.is_set()]
         if not self._served:
             missing.append(f"{LLM_DEPLOYMENT.plural} (is the CustomResourceDefinition installed?)")
-        return f"not listed yet: {', '.join(missing)}" if missing else ""
+        if missing:
+            return f"not listed yet: {', '.join(missing)}"
+        if not any(self._knows(namespace) for namespace in self.config.watched or ("",)):
+            return "; ".join(r.refused for r in self._reflectors if r.refused)
+        return ""
+
+    def _knows(self, namespace: str) -> bool:
+        """Is everything known of what we made in a namespace? Not where the right to read it is missing."""
+        return all(
+            r.synced.is_set() for r in self._reflectors if r.kind != NODE and r.namespace in ("", namespace)
+        )
+
+    def _nodes_readable(self) -> bool:
+        return any(r.kind == NODE and not r.refused for r in self._reflectors)
 
     # the work
 
     async def _lead(self, leader: Leader, world: World) -> None:
         for reflector in self._reflectors:
-            await reflector.synced.wait()
+            await reflector.settled.wait()
         await leader.acquire()
         for number in range(WORKERS):
             self._spawn(self._work(world), name=f"worker {number}")
@@ -174,6 +201,9 @@ class Process:
                 self.queue.done(key)
 
     async def _pass(self, key: Key, world: World) -> None:
+        if not self._knows(key[0]):
+            self.queue.add_after(key, seconds=UNKNOWN_SECONDS)
+            return
         try:
             with self.metrics.seconds.time():
                 again = await reconcile(key, world)

@@ -72,9 +72,13 @@ class Tombstones:
         deleted = self._versions.get((kind, owner, name))
         return deleted is not None and not _follows(_version(body), deleted)
 
-    def clear(self, kind: Kind) -> None:
-        """A list of the kind is the truth from here on."""
-        self._versions = {entry: v for entry, v in self._versions.items() if entry[0] != kind}
+    def clear(self, kind: Kind, *, namespace: str) -> None:
+        """A list of the kind, in one namespace if it is named, is the truth from here on."""
+        self._versions = {
+            entry: v
+            for entry, v in self._versions.items()
+            if entry[0] != kind or namespace not in ("", entry[1][0])
+        }
 
 
 class Store:
@@ -124,15 +128,15 @@ class Store:
 
     # children, pods and nodes, fed by reflectors
 
-    def replace(self, kind: Kind, objects: list[Object]) -> None:
-        """These are all objects of the kind: what is missing was deleted."""
+    def replace(self, kind: Kind, objects: list[Object], *, namespace: str = "") -> None:
+        """These are all objects of the kind, of one namespace if it is named: what is missing was deleted."""
         if kind == NODE:
             self._replace_nodes(objects)
             return
-        self._tombstones.clear(kind)
+        self._tombstones.clear(kind, namespace=namespace)
         fresh = {(_owner(body), body["metadata"]["name"]) for body in objects}
         for owner, name in self._index(kind).names():
-            if (owner, name) not in fresh:
+            if namespace in ("", owner[0]) and (owner, name) not in fresh:
                 self._drop(kind, owner, name)
         for body in objects:
             self._take(kind, body)

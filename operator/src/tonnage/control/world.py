@@ -12,6 +12,7 @@ from tonnage.api.v1alpha1 import Spec
 from tonnage.cluster.port import Cluster, Kind, Object
 from tonnage.control.queue import Key
 from tonnage.control.store import Store
+from tonnage.gpus.nodes import Node
 from tonnage.models import ModelProfile
 from tonnage.rendering.findings import Worker
 from tonnage.rendering.names import Manifest, Owner
@@ -92,9 +93,14 @@ class World:
     store: Store
     settings: Settings
     clock: Clock
+    nodes_readable: Callable[[], bool] = lambda: True
     models: dict[tuple[str, str], ModelProfile] = field(default_factory=dict)
     memories: dict[Key, Memory] = field(default_factory=dict)
     waiting_for_room: set[Key] = field(default_factory=set)
+
+    def nodes(self) -> tuple[Node, ...] | None:
+        """All nodes as last seen; None where they may not be read."""
+        return tuple(self.store.nodes.values()) if self.nodes_readable() else None
 
     def memory(self, key: Key, *, uid: str) -> Memory:
         """The memory of an object; one that had its name before leaves nothing in it."""

@@ -46,15 +46,18 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSelection:
-    """Usable nodes and excluded ones, both sorted by name."""
+    """Usable nodes and excluded ones, both sorted by name. `known` is False where nodes may not be read."""
 
     usable: tuple[Node, ...]
     excluded: tuple[Excluded, ...]
+    known: bool = True
 
 
-def select_nodes(nodes: Iterable[Node], *, placement: Placement) -> NodeSelection:
+def select_nodes(nodes: Iterable[Node] | None, *, placement: Placement) -> NodeSelection:
     """Split `nodes` into those the pod could be scheduled on and the others with the first reason against
-    each."""
+    each. None stands for nodes that may not be read."""
+    if nodes is None:
+        return NodeSelection(usable=(), excluded=(), known=False)
     usable: list[Node] = []
     excluded: list[Excluded] = []
     for node in sorted(nodes, key=lambda each: each.name):

@@ -24,13 +24,14 @@ def plan_for(
     demand: Demand,
     *,
     model: ModelProfile,
-    nodes: Sequence[Node],
+    nodes: Sequence[Node] | None,
     engine: EngineRules,
     placement: Placement = _NO_PLACEMENT,
 ) -> Plan | Rejection:
     """The plan of one replica on CPU nodes, or why there is none; the same answer for the same arguments.
 
-    Nodes decide only which rung is taken: as long as that stays, no figure of the plan depends on them.
+    Nodes decide only which rung is taken: as long as that stays, no figure of the plan depends on them. None
+    stands for nodes that may not be read.
     """
     question = Question(
         demand=demand, model=model, engine=engine, selection=select_nodes(nodes, placement=placement)

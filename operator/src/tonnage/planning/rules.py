@@ -155,7 +155,15 @@ def some_node_usable(question: Question) -> Rejection | None:
 
 
 def no_usable_node(selection: NodeSelection) -> Rejection:
-    """No node takes the pod, and what is against each."""
+    """No node takes the pod, and what is against each; or nothing is known of nodes."""
+    if not selection.known:
+        return Rejection(
+            reason="NoUsableNode",
+            message=(
+                "nodes cannot be read, so what memory there is cannot be known: set rbac.nodes to true in "
+                "the values of the operator's chart, which grants list and watch of nodes and nothing else"
+            ),
+        )
     why = count_reasons(selection.excluded) or "the cluster has no nodes"
     return Rejection(
         reason="NoUsableNode",

@@ -47,10 +47,11 @@ class Decision:
 
 
 def decide(
-    subject: Subject, *, nodes: Iterable[Node], before: Iterable[tuple[Kept, str]]
+    subject: Subject, *, nodes: Iterable[Node] | None, before: Iterable[tuple[Kept, str]]
 ) -> Decision | Rejection:
     """The decision, or why there is none. `before` are earlier decisions about the object with their plans'
-    hashes; the first that was made for the same inputs holds, whatever the nodes are now."""
+    hashes; the first that was made for the same inputs holds, whatever the nodes are now.
+    `nodes` is None where they may not be read."""
     demand, placement = demand_of(subject.spec), placement_of(subject.spec)
     inputs = _inputs(subject, demand=demand, placement=placement)
     known = next((each for each in before if each[0].inputs == inputs), None)
@@ -82,13 +83,14 @@ def _inputs(subject: Subject, *, demand: Demand, placement: Placement) -> str:
 
 
 def _plan(
-    subject: Subject, *, demand: Demand, placement: Placement, nodes: Iterable[Node]
+    subject: Subject, *, demand: Demand, placement: Placement, nodes: Iterable[Node] | None
 ) -> Plan | Rejection:
     try:
         engine = rules_for(subject.engine_version)
     except UnknownEngineVersionError as error:
         return Rejection(reason="UnknownEngineVersion", message=str(error))
-    return plan_for(demand, model=subject.model, nodes=tuple(nodes), engine=engine, placement=placement)
+    known = None if nodes is None else tuple(nodes)
+    return plan_for(demand, model=subject.model, nodes=known, engine=engine, placement=placement)
 
 
 def _too_little(given: str | int, *, needed_bytes: int) -> Rejection:

@@ -21,7 +21,7 @@ async def decide_plan(p: Pass, world: World) -> bool:
     subject = Subject(
         spec=p.spec, source=p.source, model=p.model, default_version=world.settings.engine_version
     )
-    outcome = decide(subject, nodes=world.store.nodes.values(), before=_before(p, world))
+    outcome = decide(subject, nodes=world.nodes(), before=_before(p, world))
     if isinstance(outcome, Rejection):
         return _rejected(p, world, outcome)
     world.waiting_for_room.discard(p.key)

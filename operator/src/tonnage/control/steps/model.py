@@ -101,7 +101,7 @@ async def _start(p: Pass, world: World, *, spec: Spec) -> bool:
     wait = before.retry_at - world.clock.monotonic()
     if before.finding is not None and wait > 0:
         p.again_in(wait)
-    elif not (selection := select_nodes(world.store.nodes.values(), placement=placement_of(spec))).usable:
+    elif not (selection := select_nodes(world.nodes(), placement=placement_of(spec))).usable:
         return _no_node(p, world, selection)
     else:
         await apply_child(p, world, JOB, build_inspection(spec, owner=p.owner, settings=world.settings))
