@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -31,8 +31,14 @@ class Script:
         return Listing(*answer)
 
     async def watch(
-        self, _kind: Kind, *, resource_version: str, namespace: str = "", selector: str = ""
-    ) -> AsyncIterator[Event]:
+        self,
+        _kind: Kind,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        selector: str = "",
+        seconds: float = 300.0,
+    ) -> AsyncGenerator[Event]:
         self.namespaces.add(namespace)
         self.versions.append(resource_version)
         if not self.watches:
@@ -46,11 +52,13 @@ class Script:
 class Told:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
+        self.versions: list[str] = []
         self.namespaces: set[str] = set()
 
-    def replace(self, _kind: Kind, objects: list[Object], *, namespace: str) -> None:
+    def replace(self, _kind: Kind, objects: list[Object], *, namespace: str, version: str) -> None:
         self.namespaces.add(namespace)
         self.calls.append(("replace", [o["metadata"]["name"] for o in objects]))
+        self.versions.append(version)
 
     def put(self, _kind: Kind, body: Object) -> None:
         self.calls.append(("put", body["metadata"]["name"]))
@@ -67,7 +75,9 @@ def item(name: str) -> Object:
     return {"metadata": {"name": name}}
 
 
-async def play(script: Script, *, namespace: str = "") -> tuple[Told, Reflector]:
+async def play(
+    script: Script, *, namespace: str = "", relist_seconds: float = 600.0
+) -> tuple[Told, Reflector]:
     told = Told()
     reflector = Reflector(
         script,  # type: ignore[arg-type]
@@ -76,12 +86,15 @@ async def play(script: Script, *, namespace: str = "") -> tuple[Told, Reflector]
         selector="",
         clock=lambda: 7.0,
         namespace=namespace,
+        relist_seconds=relist_seconds,
     )
     task = asyncio.create_task(reflector.run())
-    while script.watches or script.lists:
+    while (script.watches or script.lists) and not task.done():
         await asyncio.sleep(0)
     for _ in range(20):
         await asyncio.sleep(0)
+    if task.done():
+        await task
     task.cancel()
     return told, reflector
 
@@ -126,6 +139,65 @@ async def test_a_list_that_fails_is_repeated() -> None:
     )
     told, _ = await play(script)
     assert told.calls == [("replace", [])]
+
+
+async def test_an_event_out_of_order_or_told_twice_is_not_taken_and_the_first_of_them_lists_again() -> None:
+    script = Script(
+        lists=[([], "10"), ([item("a"), item("b")], "13")],
+        watches=[[event("ADDED", "b", 12), event("ADDED", "b", 12), event("ADDED", "a", 11)], []],
+    )
+    told, _ = await play(script)
+    assert told.calls == [("replace", []), ("put", "b"), ("replace", ["a", "b"])]
+    assert script.versions[:2] == ["10", "13"]
+
+
+async def test_what_no_event_told_is_seen_when_the_time_for_a_list_has_come() -> None:
+    script = Script(lists=[([item("a")], "10"), ([], "12")], watches=[[], []])
+    told, _ = await play(script, relist_seconds=0.0)
+    assert told.calls[:2] == [("replace", ["a"]), ("replace", [])]
+
+
+async def test_a_list_older_than_what_was_seen_is_asked_for_again() -> None:
+    script = Script(
+        lists=[([], "10"), ([item("old")], "9"), ([item("a")], "12")],
+        watches=[[event("ADDED", "a", 11), ApiError(410, "too old")], []],
+    )
+    told, _ = await play(script)
+    assert told.calls == [("replace", []), ("put", "a"), ("replace", ["a"])]
+
+
+async def test_older_lists_again_and_again_are_a_restored_server_and_believed() -> None:
+    old = ([item("restored")], "3")
+    script = Script(lists=[([], "10"), old, old, old], watches=[[ApiError(410, "too old")], []])
+    told, _ = await play(script)
+    assert told.calls == [("replace", []), ("replace", ["restored"])]
+    assert told.versions == ["10", ""]
+
+
+async def test_a_kind_that_is_no_longer_served_is_not_synced_until_it_is_listed_again() -> None:
+    gone = ApiError(404, "the server could not find the requested resource")
+    _, reflector = await play(Script(lists=[([], "10"), gone], watches=[[gone]]))
+    assert not reflector.synced.is_set()
+    _, reflector = await play(Script(lists=[([], "10"), gone, ([], "12")], watches=[[gone]]))
+    assert reflector.synced.is_set()
+
+
+async def test_410_at_once_after_each_list_waits_longer_and_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def slept(seconds: float, sleep: Any = asyncio.sleep) -> None:
+        if seconds:
+            pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(module, "FIRST_BACKOFF_SECONDS", 0.5)
+    monkeypatch.setattr(module.asyncio, "sleep", slept)
+    gone = [ApiError(410, "too old")]
+    await play(Script(lists=[([], str(v)) for v in range(10, 20)], watches=[gone] * 10))
+    assert len(pauses) >= 9
+    assert pauses[0] < 0.7
+    assert pauses[5] > 10
+    assert max(pauses) <= module.MAX_BACKOFF_SECONDS * 1.2
 
 
 async def test_a_missing_right_is_no_answer_yet_but_a_settled_question() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tonnage.cluster.port import DEPLOYMENT, NODE, POD
+from tonnage.cluster.port import DEPLOYMENT, LLM_DEPLOYMENT, NODE, POD
 from tonnage.control.queue import Key
 from tonnage.control.store import Store
 
@@ -73,11 +73,11 @@ def test_of_two_objects_with_one_name_the_younger_is_kept(seen: Seen) -> None:
     assert stored["metadata"]["uid"] == "u2"
 
 
-def test_a_list_is_taken_whatever_its_versions(seen: Seen) -> None:
+def test_the_list_of_a_restored_server_is_taken_whatever_its_versions(seen: Seen) -> None:
     """A restored API server counts from an earlier version."""
     seen.store.put(DEPLOYMENT, child(9))
     seen.store.remove(DEPLOYMENT, child(12, name="other"))
-    seen.store.replace(DEPLOYMENT, [child(3, spec="restored"), child(4, name="other")])
+    seen.store.replace(DEPLOYMENT, [child(3, spec="restored"), child(4, name="other")], version="")
     stored = seen.store.child(KEY, DEPLOYMENT, "chat")
     assert stored is not None
     assert stored["spec"] == "restored"
@@ -104,8 +104,8 @@ def test_a_child_whose_label_was_edited_is_missed_by_its_owner(seen: Seen) -> No
 
 
 def test_an_edit_that_overtakes_the_answer_to_a_status_write_is_kept(seen: Seen) -> None:
-    seen.store.put_object(child(5, spec="old"))
-    seen.store.put_object(child(7, spec="edited"))
+    seen.store.put(LLM_DEPLOYMENT, child(5, spec="old"))
+    seen.store.put(LLM_DEPLOYMENT, child(7, spec="edited"))
     seen.store.absorb_object(child(6, spec="old"))
     assert seen.store.objects[KEY]["spec"] == "edited"
 
@@ -115,9 +115,9 @@ def test_an_object_deleted_and_made_anew_stays_in_any_order_of_events(
     seen: Seen, order: tuple[int, ...]
 ) -> None:
     events = (
-        lambda: seen.store.put_object(child(5, uid="u1")),
-        lambda: seen.store.remove_object(child(6, uid="u1")),
-        lambda: seen.store.put_object(child(7, uid="u2")),
+        lambda: seen.store.put(LLM_DEPLOYMENT, child(5, uid="u1")),
+        lambda: seen.store.remove(LLM_DEPLOYMENT, child(6, uid="u1")),
+        lambda: seen.store.put(LLM_DEPLOYMENT, child(7, uid="u2")),
     )
     for number in order:
         events[number]()
@@ -125,7 +125,7 @@ def test_an_object_deleted_and_made_anew_stays_in_any_order_of_events(
 
 
 def test_an_object_that_was_not_found_is_dropped_and_a_younger_one_is_not(seen: Seen) -> None:
-    seen.store.put_object(child(5, uid="u2"))
+    seen.store.put(LLM_DEPLOYMENT, child(5, uid="u2"))
     seen.store.drop_object(KEY, uid="u1")
     assert KEY in seen.store.objects
     seen.store.drop_object(KEY, uid="u2")
@@ -135,10 +135,10 @@ def test_an_object_that_was_not_found_is_dropped_and_a_younger_one_is_not(seen: 
 def test_a_list_shows_deletions_that_no_event_told(seen: Seen) -> None:
     seen.store.put(DEPLOYMENT, child())
     seen.store.put(POD, child(name="chat-1"))
-    seen.store.replace(DEPLOYMENT, [])
+    seen.store.replace(DEPLOYMENT, [], version="9")
     assert seen.store.child(KEY, DEPLOYMENT, "chat") is None
     assert [pod.name for pod in seen.store.pods(KEY)] == ["chat-1"]
-    seen.store.replace(POD, [])
+    seen.store.replace(POD, [], version="9")
     assert seen.store.pods(KEY) == []
     assert seen.keys == [KEY] * 4
 
@@ -146,15 +146,15 @@ def test_a_list_shows_deletions_that_no_event_told(seen: Seen) -> None:
 def test_a_list_of_one_namespace_says_nothing_of_another(seen: Seen) -> None:
     seen.store.put(DEPLOYMENT, child(5))
     seen.store.put(POD, child(5, name="chat-1"))
-    seen.store.replace(DEPLOYMENT, [], namespace="other")
-    seen.store.replace(POD, [], namespace="other")
+    seen.store.replace(DEPLOYMENT, [], namespace="other", version="9")
+    seen.store.replace(POD, [], namespace="other", version="9")
     assert seen.store.child(KEY, DEPLOYMENT, "chat") is not None
     assert len(seen.store.pods(KEY)) == 1
     seen.store.remove(DEPLOYMENT, child(6))
-    seen.store.replace(DEPLOYMENT, [], namespace="other")
+    seen.store.replace(DEPLOYMENT, [], namespace="other", version="9")
     seen.store.absorb(DEPLOYMENT, child(5))
     assert seen.store.child(KEY, DEPLOYMENT, "chat") is None
-    seen.store.replace(POD, [], namespace="default")
+    seen.store.replace(POD, [], namespace="default", version="9")
     assert seen.store.pods(KEY) == []
 
 
@@ -163,7 +163,7 @@ def test_a_heartbeat_of_a_node_is_no_change(seen: Seen) -> None:
     seen.store.put(NODE, node("a", heartbeat="2"))
     assert seen.nodes == 1
     seen.store.put(NODE, node("a", memory="16Gi"))
-    seen.store.replace(NODE, [])
+    seen.store.replace(NODE, [], version="9")
     assert (seen.nodes, seen.store.nodes) == (3, {})
 
 
@@ -171,8 +171,43 @@ def test_an_edit_in_the_answer_to_our_write_asks_for_a_pass(seen: Seen) -> None:
     before, edited, later = child(5), child(7), child(8)
     for body, generation in ((before, 1), (edited, 2), (later, 2)):
         body["metadata"]["generation"] = generation
-    seen.store.put_object(before)
+    seen.store.put(LLM_DEPLOYMENT, before)
     seen.store.absorb_object(edited)
     assert seen.keys == [KEY, KEY]
     seen.store.absorb_object(later)
     assert seen.keys == [KEY, KEY]
+
+
+def test_a_list_does_not_take_back_what_our_own_writes_were_answered(seen: Seen) -> None:
+    seen.store.put(DEPLOYMENT, child(3, name="gone"))
+    seen.store.put(DEPLOYMENT, child(3, spec="old"))
+    seen.store.absorb(DEPLOYMENT, child(7, spec="written"))
+    seen.store.absorb(DEPLOYMENT, child(8, name="made"))
+    seen.store.replace(DEPLOYMENT, [child(3, spec="old")], version="5")
+    assert {body["metadata"]["name"] for body in seen.store.children(KEY, DEPLOYMENT)} == {"chat", "made"}
+    stored = seen.store.child(KEY, DEPLOYMENT, "chat")
+    assert stored is not None
+    assert stored["spec"] == "written"
+
+
+def test_a_list_of_llm_deployments_shows_what_no_event_told(seen: Seen) -> None:
+    for version, name in ((3, "chat"), (4, "gone"), (9, "written")):
+        seen.store.put(LLM_DEPLOYMENT, child(version, name=name))
+    seen.keys.clear()
+    seen.store.replace(
+        LLM_DEPLOYMENT, [child(3), child(5, name="new"), child(6, name="written")], version="7"
+    )
+    assert {name for _, name in seen.store.objects} == {"chat", "new", "written"}
+    assert sorted(seen.keys) == [("default", "gone"), ("default", "new")]
+    assert seen.store.objects["default", "written"]["metadata"]["resourceVersion"] == "9"
+    seen.store.replace(LLM_DEPLOYMENT, [child(2, spec="restored")], version="")
+    assert [body["spec"] for body in seen.store.objects.values()] == ["restored"]
+
+
+def test_a_list_older_than_a_deletion_does_not_bring_back_what_was_deleted(seen: Seen) -> None:
+    seen.store.put(LLM_DEPLOYMENT, child(3))
+    seen.store.remove(LLM_DEPLOYMENT, child(6))
+    seen.store.replace(LLM_DEPLOYMENT, [child(3)], version="5")
+    assert seen.store.objects == {}
+    seen.store.replace(LLM_DEPLOYMENT, [child(8, uid="u2")], version="9")
+    assert KEY in seen.store.objects

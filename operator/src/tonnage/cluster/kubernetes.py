@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import Any
 
 import aiohttp
@@ -15,13 +15,13 @@ from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
 from kubernetes.aio.dynamic.resource import Resource
 
-from tonnage.cluster.port import EVENT, ApiError, Event, Kind, Listing, Object
+from tonnage.cluster.port import ApiError, Event, Kind, Listing, Object
 
 FIELD_MANAGER = "tonnage"
 STATUS_MANAGER = "tonnage-status"
 PAGE = 500
 REQUEST_SECONDS = 30.0
-WATCH_SECONDS = 300
+CONNECT_SECONDS = 10.0
 # A server with nothing to say may send no bookmark for minutes, and a dead connection says nothing either:
 # after this long the watch is opened again, which tells the two apart.
 SILENCE_SECONDS = 60.0
@@ -42,30 +42,27 @@ async def connect(*, watches: int = 0) -> ApiClient:
 
 
 class KubernetesCluster:
-    """`Cluster` on a real API server. `may_write` is asked before every write (the leader's deadline)."""
+    """`Cluster` on a real API server."""
 
-    def __init__(self, client: ApiClient, *, may_write: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        *,
+        request_seconds: float = REQUEST_SECONDS,
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
         self._dynamic = DynamicClient(client)
-        self._may_write = may_write
+        self._options: dict[str, Any] = {"serialize": False, "_request_timeout": request_seconds}
+        self._silence_seconds = silence_seconds
 
     async def get(self, kind: Kind, *, namespace: str, name: str) -> Object | None:
         """One object; None if it does not exist."""
         try:
-            return await self._json(self._dynamic.get(_resource(kind), name, namespace, **_READ))
+            return await self._json(self._dynamic.get(_resource(kind), name, namespace, **self._options))
         except ApiError as error:
             if error.not_found:
                 return None
             raise
-
-    async def serves(self, kind: Kind) -> bool:
-        """Does the API server know the kind? It asks discovery, which needs no right of its own."""
-        try:
-            found = await self._json(self._dynamic.request("get", _root(kind), **_READ))
-        except ApiError as error:
-            if error.not_found:
-                return False
-            raise
-        return any(resource["name"] == kind.plural for resource in found["resources"])
 
     async def list(self, kind: Kind, *, namespace: str = "", selector: str = "") -> Listing:
         """All objects of a kind that carry the labels, in pages; in every namespace unless one is named."""
@@ -79,7 +76,7 @@ class KubernetesCluster:
                     label_selector=selector or None,
                     limit=PAGE,
                     _continue=token,
-                    **_READ,
+                    **self._options,
                 )
             )
             # items of a list do not carry their kind; the same object in a watch does
@@ -92,9 +89,15 @@ class KubernetesCluster:
                 return Listing(items, page["metadata"]["resourceVersion"])
 
     async def watch(
-        self, kind: Kind, *, resource_version: str, namespace: str = "", selector: str = ""
-    ) -> AsyncIterator[Event]:
-        """Events after `resource_version`; ends when the server ends it, or raises (410: list again)."""
+        self,
+        kind: Kind,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        selector: str = "",
+        seconds: float = 300.0,
+    ) -> AsyncGenerator[Event]:
+        """Events after `resource_version`; ends after `seconds` or when the server ends it, or raises."""
         response = await self._raw(
             self._dynamic.request(
                 "get",
@@ -102,11 +105,11 @@ class KubernetesCluster:
                 watch="true",
                 resource_version=resource_version,
                 label_selector=selector or None,
-                timeout_seconds=WATCH_SECONDS,
+                timeout_seconds=max(1, round(seconds)),
                 query_params=[("allowWatchBookmarks", "true")],
                 serialize=False,
                 _request_timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=10, sock_read=SILENCE_SECONDS
+                    total=None, sock_connect=CONNECT_SECONDS, sock_read=self._silence_seconds
                 ),
             )
         )
@@ -123,39 +126,39 @@ class KubernetesCluster:
 
     async def apply(self, kind: Kind, body: Object) -> Object:
         """Server-side apply with force under the operator's field manager; the object as stored."""
-        return await self._write(
-            lambda: self._dynamic.server_side_apply(
-                _resource(kind), body, field_manager=FIELD_MANAGER, force_conflicts=True, **_READ
+        return await self._json(
+            self._dynamic.server_side_apply(
+                _resource(kind), body, field_manager=FIELD_MANAGER, force_conflicts=True, **self._options
             )
         )
 
     async def overwrite(self, kind: Kind, body: Object) -> Object:
         """Merge patch: our lists replace what is there, whoever added to it; the object as stored."""
         meta = body["metadata"]
-        return await self._write(
-            lambda: self._dynamic.patch(
+        return await self._json(
+            self._dynamic.patch(
                 _resource(kind),
                 body,
                 meta["name"],
                 meta["namespace"],
                 content_type="application/merge-patch+json",
                 field_manager=FIELD_MANAGER,
-                **_READ,
+                **self._options,
             )
         )
 
     async def apply_status(self, kind: Kind, body: Object) -> Object:
         """Server-side apply of the status subresource under its own field manager."""
         meta = body["metadata"]
-        return await self._write(
-            lambda: self._dynamic.request(
+        return await self._json(
+            self._dynamic.request(
                 "patch",
                 f"{_path(kind, meta['namespace'])}/{meta['name']}/status",
                 body=body,
                 content_type="application/apply-patch+yaml",
                 field_manager=STATUS_MANAGER,
                 force_conflicts=True,
-                **_READ,
+                **self._options,
             )
         )
 
@@ -163,23 +166,24 @@ class KubernetesCluster:
         """Delete exactly this object (background propagation); quiet if it is gone already."""
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         try:
-            await self._write(
-                lambda: self._dynamic.delete(_resource(kind), name, namespace, body=options, **_READ)
+            await self._json(
+                self._dynamic.delete(_resource(kind), name, namespace, body=options, **self._options)
             )
         except ApiError as error:
             # 409: the name belongs to a younger object now
             if error.status not in (404, 409):
                 raise
 
-    async def create_event(self, body: Object) -> None:
-        """Post an Event."""
-        path = _path(EVENT, body["metadata"]["namespace"])
-        await self._write(lambda: self._dynamic.request("post", path, body=body, **_READ))
+    async def create(self, kind: Kind, body: Object) -> Object:
+        """Make an object that must not exist yet (409 if it does); the object as stored."""
+        path = _path(kind, body["metadata"]["namespace"])
+        return await self._json(self._dynamic.request("post", path, body=body, **self._options))
 
-    async def _write(self, call: Callable[[], Awaitable[Any]]) -> Object:
-        if not self._may_write():
-            raise ApiError(0, "this process does not hold the leader lease: nothing was written")
-        return await self._json(call())
+    async def replace(self, kind: Kind, body: Object) -> Object:
+        """Put a whole object; 409 unless its resourceVersion is the current one. The object as stored."""
+        meta = body["metadata"]
+        path = f"{_path(kind, meta['namespace'])}/{meta['name']}"
+        return await self._json(self._dynamic.request("put", path, body=body, **self._options))
 
     async def _json(self, call: Awaitable[Any]) -> Object:
         try:
@@ -199,9 +203,6 @@ class KubernetesCluster:
             raise ApiError(0, f"{type(error).__name__}: {error}") from error
 
 
-_READ: dict[str, Any] = {"serialize": False, "_request_timeout": REQUEST_SECONDS}
-
-
 def _resource(kind: Kind) -> Resource:
     return Resource(
         prefix="apis" if kind.group else "api",
@@ -214,12 +215,8 @@ def _resource(kind: Kind) -> Resource:
     )
 
 
-def _root(kind: Kind) -> str:
-    return f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
-
-
 def _path(kind: Kind, namespace: str = "") -> str:
-    root = _root(kind)
+    root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
     return f"{root}/namespaces/{namespace}/{kind.plural}" if namespace else f"{root}/{kind.plural}"
 
 

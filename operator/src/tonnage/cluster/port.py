@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -94,20 +94,22 @@ class Cluster(Protocol):
         """One object; None if it does not exist."""
         ...
 
-    async def serves(self, kind: Kind) -> bool:
-        """Does the API server know the kind? It asks discovery, which needs no right of its own."""
-        ...
-
     async def list(self, kind: Kind, *, namespace: str = "", selector: str = "") -> Listing:
         """All objects of a kind that carry the labels, in pages; in every namespace unless one is named."""
         ...
 
     def watch(
-        self, kind: Kind, *, resource_version: str, namespace: str = "", selector: str = ""
-    ) -> AsyncIterator[Event]:
-        """Events after `resource_version`; ends when the server ends it, or raises (410: list again).
+        self,
+        kind: Kind,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        selector: str = "",
+        seconds: float = 300.0,
+    ) -> AsyncGenerator[Event]:
+        """Events after `resource_version`; ends after `seconds` or when the server ends it, or raises.
 
-        The first is a BOOKMARK at `resource_version`: the server has answered.
+        The first is a BOOKMARK at `resource_version`: the server has answered. 410: list again.
         """
         ...
 
@@ -127,6 +129,10 @@ class Cluster(Protocol):
         """Delete exactly this object (background propagation); quiet if it is gone already."""
         ...
 
-    async def create_event(self, body: Object) -> None:
-        """Post an Event."""
+    async def create(self, kind: Kind, body: Object) -> Object:
+        """Make an object that must not exist yet (409 if it does); the object as stored."""
+        ...
+
+    async def replace(self, kind: Kind, body: Object) -> Object:
+        """Put a whole object; 409 unless its resourceVersion is the current one. The object as stored."""
         ...

@@ -1,8 +1,4 @@
-"""Probes and metrics over HTTP. Liveness fails when a watch is dead, not only when the process is.
-
-kopf's own probe endpoint retries a failing check instead of answering (kopf 1.45 engines/probing.py), so the
-operator serves its probes itself.
-"""
+"""Probes and metrics over HTTP. Liveness fails when a watch is dead, not only when the process is."""
 
 from __future__ import annotations
 

@@ -1,76 +1,55 @@
-"""Leader election: the official client's Lease lock, with a monotonic deadline that every write checks."""
+"""Leader election by a Lease, with a monotonic deadline that every write checks.
+
+The rules are those of client-go: a Lease that somebody else holds is taken over when it was not renewed for
+its whole duration, counted from when this process saw it last change; so clocks need not agree.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any
 
-import aiohttp
-from kubernetes.aio.client import ApiClient, CoordinationV1Api, V1Lease, V1ObjectMeta
-from kubernetes.aio.client.exceptions import ApiException
-from kubernetes.aio.leaderelection.electionconfig import Config
-from kubernetes.aio.leaderelection.leaderelection import LeaderElection
-from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
-from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+from tonnage.cluster.port import LEASE, ApiError, Cluster, Object
+from tonnage.control.world import Clock
 
 logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15
 DEADLINE_SECONDS = 10
-RENEW_SECONDS = 4
+RENEW_SECONDS = 4.0
 CALL_SECONDS = 4.0
-
-
-class _Lock(LeaseLock):  # type: ignore[misc]
-    """The official lock, able to create its Lease: client 37.0.2 passes a bool where its API wants text."""
-
-    async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
-        body = V1Lease(metadata=V1ObjectMeta(name=name), spec=self.update_lease(election_record))
-        try:
-            await self.api_instance.create_namespaced_lease(namespace, body)
-        except ApiException as error:
-            logger.warning("lease not created: %s", error.reason)
-            return False
-        return True
+CONFLICT = 409
 
 
 class Leader:
-    """One candidate. `holds` is the fence: False as soon as another may have taken over."""
+    """One candidate. `holds` is the fence: False as soon as another may have taken over.
 
-    def __init__(
-        self,
-        client: ApiClient,
-        *,
-        namespace: str,
-        name: str,
-        identity: str,
-        clock: Callable[[], float],
-    ) -> None:
+    `clock.now` must give microseconds, as a Lease's times do.
+    """
+
+    def __init__(self, cluster: Cluster, *, namespace: str, name: str, identity: str, clock: Clock) -> None:
         self.identity = identity
-        self._clock = clock
+        self._cluster, self._namespace, self._name, self._clock = cluster, namespace, name, clock
         self._until = float("-inf")
-        self._lock = _Lock(name, namespace, identity, client)
-        self._leases = CoordinationV1Api(client)
-        self._election = LeaderElection(
-            Config(self._lock, LEASE_SECONDS, DEADLINE_SECONDS, RENEW_SECONDS, _nothing, _nothing)
-        )
+        self._seen = ""
+        self._seen_at = float("-inf")
+        self._wish_seconds = 0.0
 
     def holds(self) -> bool:
         """May this process write now?"""
-        return self._clock() < self._until
+        return self._clock.monotonic() < self._until
 
     async def acquire(self) -> None:
         """Wait until this process holds the lease."""
         while not await self._renew():
-            await asyncio.sleep(RENEW_SECONDS / 2)
+            await asyncio.sleep(max(RENEW_SECONDS / 2, self._wish_seconds))
         logger.info("holds the leader lease", extra={"identity": self.identity})
 
     async def keep(self) -> None:
         """Renew the lease; returns when it is lost."""
         while self.holds():
-            await asyncio.sleep(RENEW_SECONDS if await self._renew() else RENEW_SECONDS / 4)
+            pause = RENEW_SECONDS if await self._renew() else RENEW_SECONDS / 4
+            await asyncio.sleep(max(pause, self._wish_seconds))
         logger.error("lost the leader lease", extra={"identity": self.identity})
 
     async def release(self) -> None:
@@ -78,26 +57,70 @@ class Leader:
         if not self.holds():
             return
         self._until = float("-inf")
-        body: dict[str, Any] = {"spec": {"holderIdentity": None, "renewTime": None, "acquireTime": None}}
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                await self._leases.patch_namespaced_lease(self._lock.name, self._lock.namespace, body)
-        except (ApiException, aiohttp.ClientError, OSError, TimeoutError) as error:
+                lease = await self._read()
+                if lease is not None and _holder(lease) == self.identity:
+                    await self._cluster.replace(LEASE, {**lease, "spec": {"leaseDurationSeconds": 1}})
+        except (ApiError, TimeoutError) as error:
             logger.warning("lease not released, it ends by itself: %s", error)
 
     async def _renew(self) -> bool:
-        started = self._clock()
+        started = self._clock.monotonic()
+        self._wish_seconds = 0.0
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                held = await self._election.try_acquire_or_renew()
-        except (ApiException, aiohttp.ClientError, OSError, TimeoutError) as error:
-            logger.warning("lease not renewed: %s: %s", type(error).__name__, error)
+                held = await self._claim()
+        except TimeoutError:
+            logger.warning("lease not renewed: no answer within %g s", CALL_SECONDS)
+            return False
+        except ApiError as error:
+            if error.status != CONFLICT:  # another candidate was faster
+                logger.warning("lease not renewed: %s", error)
+            self._wish_seconds = error.retry_after or 0.0
             return False
         if held:
             # counted from before the call: the server's clock started no earlier
             self._until = started + DEADLINE_SECONDS
-        return bool(held)
+        return held
+
+    async def _claim(self) -> bool:
+        lease = await self._read()
+        if lease is None:
+            meta = {"namespace": self._namespace, "name": self._name}
+            await self._cluster.create(LEASE, {**_TYPE, "metadata": meta, "spec": self._spec({})})
+            return True
+        if self._is_held_by_another(lease):
+            return False
+        # replacing names the resourceVersion that was read: of two candidates one gets 409
+        await self._cluster.replace(LEASE, {**lease, "spec": self._spec(lease.get("spec") or {})})
+        return True
+
+    async def _read(self) -> Object | None:
+        return await self._cluster.get(LEASE, namespace=self._namespace, name=self._name)
+
+    def _is_held_by_another(self, lease: Object) -> bool:
+        now, version = self._clock.monotonic(), lease["metadata"]["resourceVersion"]
+        if version != self._seen:
+            self._seen, self._seen_at = version, now
+        if _holder(lease) in ("", self.identity):
+            return False
+        duration = float(lease["spec"].get("leaseDurationSeconds") or LEASE_SECONDS)
+        return now < self._seen_at + duration
+
+    def _spec(self, before: Object) -> Object:
+        now, same = self._clock.now(), before.get("holderIdentity") == self.identity
+        return {
+            "holderIdentity": self.identity,
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "acquireTime": before.get("acquireTime", now) if same else now,
+            "renewTime": now,
+            "leaseTransitions": int(before.get("leaseTransitions") or 0) + (not same),
+        }
 
 
-async def _nothing() -> None:
-    """The election's callbacks are not used: `acquire` and `keep` are awaited instead."""
+_TYPE = {"apiVersion": LEASE.api_version, "kind": LEASE.kind}
+
+
+def _holder(lease: Object) -> str:
+    return str((lease.get("spec") or {}).get("holderIdentity") or "")

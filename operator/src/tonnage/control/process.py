@@ -1,4 +1,4 @@
-"""The operator's process: connect, watch, lead, reconcile; and stop without leaving a trace."""
+"""The operator: watch, lead, reconcile; and stop without leaving a trace."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import asyncio
 import datetime
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from aiohttp import web
-from kubernetes.aio.client import ApiClient
 
-from tonnage.cluster.engine import EngineScraper
-from tonnage.cluster.kubernetes import KubernetesCluster, connect
-from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, NODE, POD, ApiError, Cluster, Kind, Object
-from tonnage.cluster.reflector import Reflector
+from tonnage.cluster.guard import GuardedCluster
+from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, NODE, POD, ApiError, Kind
+from tonnage.cluster.reflector import RELIST_SECONDS, Reflector
 from tonnage.control.config import Config
 from tonnage.control.health import serve_health
 from tonnage.control.leader import Leader
 from tonnage.control.metrics import Metrics
+from tonnage.control.ports import Ports
 from tonnage.control.queue import Key, KeyedQueue
 from tonnage.control.reconcile import reconcile
 from tonnage.control.store import Store
@@ -30,10 +29,9 @@ logger = logging.getLogger(__name__)
 
 WORKERS = 4
 RESYNC_SECONDS = 600.0
-SERVED_SECONDS = 2.0
-UNKNOWN_SECONDS = 5.0
 # bookmarks come about every minute; a watch may be silent while it is being opened again
 MAX_SILENCE_SECONDS = 180.0
+_IS_IT_INSTALLED = " (is the CustomResourceDefinition installed?)"
 
 
 def rfc3339() -> str:
@@ -41,48 +39,50 @@ def rfc3339() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class Process:
-    """Everything that runs beside kopf's watch of the LLMDeployments."""
+def rfc3339_micro() -> str:
+    """The time as the API spells it in a Lease."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
-    def __init__(self, config: Config, *, failed: Callable[[], None]) -> None:
+
+def watched(config: Config) -> list[tuple[Kind, str]]:
+    """What is watched for good: kinds, each with a namespace, empty for all."""
+    kinds = (LLM_DEPLOYMENT, *CHILDREN, POD)
+    found = [(kind, namespace) for namespace in config.watched or ("",) for kind in kinds]
+    return [*found, (NODE, "")] if config.reads_nodes else found
+
+
+class Process:
+    """One operator on its ports: `start` begins, `failed` is called when a part of it ended by itself."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        ports: Ports,
+        failed: Callable[[], None],
+        relist_seconds: float = RELIST_SECONDS,
+    ) -> None:
         self.config = config
         self.queue = KeyedQueue()
         self.metrics = Metrics()
         self.store = Store(touched=self.queue.add, nodes_changed=self._nodes_changed)
         self.failure = ""
-        self._served = False
         self._failed = failed
         self._tasks: list[asyncio.Task[None]] = []
-        self._reflectors: list[Reflector] = []
         self._runner: web.AppRunner | None = None
-        self._scraper = EngineScraper()
-        self._client: ApiClient | None = None
-        self._leader: Leader | None = None
-        self._world: World | None = None
-
-    # what kopf calls
-
-    async def start(self) -> None:
-        """Connect, start the tasks, and return when LLMDeployments can be watched.
-
-        kopf looks once which resources there are: were it to go on without the CustomResourceDefinition, it
-        would be deaf for ever.
-        """
-        watched = list(self._watched())
-        self._client = await connect(watches=len(watched))
-        self._leader = Leader(
-            self._client,
-            namespace=self.config.namespace,
-            name=self.config.lease,
-            identity=self.config.identity,
-            clock=time.monotonic,
+        self.leader = Leader(
+            ports.cluster,
+            namespace=config.namespace,
+            name=config.lease,
+            identity=config.identity,
+            clock=Clock(monotonic=time.monotonic, now=rfc3339_micro),
         )
-        cluster = KubernetesCluster(self._client, may_write=self._leader.holds)
+        cluster = GuardedCluster(ports.cluster, may_write=self.leader.holds, clock=time.monotonic)
         self._world = World(
             cluster=cluster,
-            scraper=self._scraper,
+            scraper=ports.scraper,
             store=self.store,
-            settings=self.config.settings,
+            settings=config.settings,
             clock=Clock(monotonic=time.monotonic, now=rfc3339),
             nodes_readable=self._nodes_readable,
         )
@@ -91,60 +91,31 @@ class Process:
                 cluster,
                 kind,
                 self.store,
-                selector="" if kind == NODE else f"{MANAGED_BY}={MANAGER}",
+                selector="" if kind in (LLM_DEPLOYMENT, NODE) else f"{MANAGED_BY}={MANAGER}",
                 clock=time.monotonic,
                 namespace=namespace,
+                relist_seconds=relist_seconds,
             )
-            for kind, namespace in watched
+            for kind, namespace in watched(config)
         ]
+
+    async def start(self) -> None:
+        """Answer probes and begin all tasks."""
         self._runner = await serve_health(
             port=self.config.health_port, alive=self.alive, ready=self.ready, metrics=self.metrics
         )
         for reflector in self._reflectors:
             self._spawn(reflector.run(), name=f"watch {reflector.name}")
-        self._spawn(self._lead(self._leader, self._world), name="leader")
-        while not await self._is_served(cluster):
-            await asyncio.sleep(SERVED_SECONDS)
-        self._served = True
-
-    def _watched(self) -> Iterator[tuple[Kind, str]]:
-        """What reflectors are needed: kind and namespace, empty for all."""
-        for namespace in self.config.watched or ("",):
-            for kind in (*CHILDREN, POD):
-                yield kind, namespace
-        if self.config.reads_nodes:
-            yield NODE, ""
-
-    @staticmethod
-    async def _is_served(cluster: Cluster) -> bool:
-        try:
-            served = await cluster.serves(LLM_DEPLOYMENT)
-        except ApiError as error:
-            logger.warning("it is not known yet whether there are LLMDeployments: %s", error)
-            return False
-        if not served:
-            logger.warning("LLMDeployments cannot be listed yet: is the CustomResourceDefinition installed?")
-        return served
-
-    def take(self, event_type: str | None, body: Object) -> None:
-        """An event of an LLMDeployment, from kopf's watch."""
-        if event_type == "DELETED":
-            self.store.remove_object(body)
-        else:
-            self.store.put_object(body)
+        self._spawn(self._lead(), name="leader")
 
     async def stop(self) -> None:
-        """Stop the tasks, release the lease, close the connections."""
+        """Stop the tasks and release the lease."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._leader is not None:
-            await self._leader.release()
-        await self._scraper.close()
+        await self.leader.release()
         if self._runner is not None:
             await self._runner.cleanup()
-        if self._client is not None:
-            await self._client.close()
 
     # probes
 
@@ -157,16 +128,15 @@ class Process:
             if silence > MAX_SILENCE_SECONDS:
                 silent.append(f"watch of {reflector.name}: nothing heard for {silence:.0f} s")
         self.metrics.queue.set(len(self.queue))
-        self.metrics.leader.set(self._leader is not None and self._leader.holds())
+        self.metrics.leader.set(self.leader.holds())
         return "; ".join(silent)
 
     def ready(self) -> str:
         """What is missing before this process can act or stand by; empty if nothing."""
-        missing = [r.name for r in self._reflectors if not r.settled.is_set()]
-        if not self._served:
-            missing.append(f"{LLM_DEPLOYMENT.plural} (is the CustomResourceDefinition installed?)")
+        missing = [r for r in self._reflectors if not r.settled.is_set()]
         if missing:
-            return f"not listed yet: {', '.join(missing)}"
+            hint = any(r.kind == LLM_DEPLOYMENT for r in missing) and _IS_IT_INSTALLED
+            return f"not listed: {', '.join(r.name for r in missing)}{hint or ''}"
         if not any(self._knows(namespace) for namespace in self.config.watched or ("",)):
             return "; ".join(r.refused for r in self._reflectors if r.refused)
         return ""
@@ -182,35 +152,32 @@ class Process:
 
     # the work
 
-    async def _lead(self, leader: Leader, world: World) -> None:
+    async def _lead(self) -> None:
         for reflector in self._reflectors:
             await reflector.settled.wait()
-        await leader.acquire()
+        await self.leader.acquire()
         for number in range(WORKERS):
-            self._spawn(self._work(world), name=f"worker {number}")
+            self._spawn(self._work(), name=f"worker {number}")
         self._spawn(self._resync(), name="resync")
-        await leader.keep()
+        await self.leader.keep()
         raise RuntimeError("the leader lease was lost")
 
-    async def _work(self, world: World) -> None:
+    async def _work(self) -> None:
         while True:
             key = await self.queue.take()
             try:
-                await self._pass(key, world)
+                await self._pass(key)
             finally:
                 self.queue.done(key)
 
-    async def _pass(self, key: Key, world: World) -> None:
-        if not self._knows(key[0]):
-            self.queue.add_after(key, seconds=UNKNOWN_SECONDS)
-            return
+    async def _pass(self, key: Key) -> None:
         try:
             with self.metrics.seconds.time():
-                again = await reconcile(key, world)
+                again = await reconcile(key, self._world)
         except ApiError as error:
             self.metrics.reconciles.labels("error").inc()
             logger.warning("pass failed, tried again: %s", error, extra={"object": "/".join(key)})
-            self.queue.add_failed(key, at_least=error.retry_after)
+            self.queue.add_failed(key)
         except Exception:
             self.metrics.reconciles.labels("bug").inc()
             logger.exception("pass failed by a bug in Tonnage", extra={"object": "/".join(key)})
@@ -230,9 +197,8 @@ class Process:
             await asyncio.sleep(RESYNC_SECONDS)
 
     def _nodes_changed(self) -> None:
-        if self._world is not None:
-            for key in self._world.waiting_for_room:
-                self.queue.add(key)
+        for key in self._world.waiting_for_room:
+            self.queue.add(key)
 
     def _spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -49,12 +49,12 @@ class KeyedQueue:
             old.cancel()
         self._timers[key] = loop.call_later(seconds, self._fire, key)
 
-    def add_failed(self, key: Key, *, at_least: float | None = None) -> None:
+    def add_failed(self, key: Key) -> None:
         """Put a key in line after a failure: in 0.2 s, doubled each time, at most a minute, with jitter."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
         pause = growing_pause(count, first_seconds=FIRST_BACKOFF_SECONDS, most_seconds=MAX_BACKOFF_SECONDS)
-        self.add_after(key, seconds=max(pause * random.uniform(0.8, 1.2), at_least or 0.0))  # noqa: S311
+        self.add_after(key, seconds=pause * random.uniform(0.8, 1.2))  # noqa: S311
 
     def succeeded(self, key: Key) -> None:
         """Forget the failures of a key."""

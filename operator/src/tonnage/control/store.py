@@ -72,12 +72,14 @@ class Tombstones:
         deleted = self._versions.get((kind, owner, name))
         return deleted is not None and not _follows(_version(body), deleted)
 
-    def clear(self, kind: Kind, *, namespace: str) -> None:
-        """A list of the kind, in one namespace if it is named, is the truth from here on."""
+    def clear(self, kind: Kind, *, namespace: str, version: str) -> None:
+        """A list at `version`, of one namespace if it is named, is the truth; "" is later than everything."""
         self._versions = {
-            entry: v
-            for entry, v in self._versions.items()
-            if entry[0] != kind or namespace not in ("", entry[1][0])
+            entry: deleted
+            for entry, deleted in self._versions.items()
+            if entry[0] != kind
+            or namespace not in ("", entry[1][0])
+            or (version and _follows(deleted, version))
         }
 
 
@@ -92,12 +94,57 @@ class Store:
         self._tombstones = Tombstones()
         self._touched, self._nodes_changed = touched, nodes_changed
 
-    # LLMDeployments, fed by kopf
+    # fed by reflectors
 
-    def put_object(self, body: Object) -> None:
-        """An LLMDeployment as last seen; what is older than what is known is ignored."""
-        if self.absorb_object(body):
-            self._touched(_key(body))
+    def replace(self, kind: Kind, objects: list[Object], *, namespace: str = "", version: str) -> None:
+        """These are all objects of the kind, of one namespace if it is named: what is missing was deleted.
+
+        What is known to be newer than the list (the answer to a write of ours) stays, unless `version` is "".
+        """
+        if kind == NODE:
+            self._replace_nodes(objects)
+            return
+        self._tombstones.clear(kind, namespace=namespace, version=version)
+        if kind == LLM_DEPLOYMENT:
+            self._replace_objects(objects, namespace=namespace, version=version)
+            return
+        fresh = {(_owner(body), body["metadata"]["name"]) for body in objects}
+        for owner, name in self._index(kind).names():
+            if namespace not in ("", owner[0]) or (owner, name) in fresh:
+                continue
+            if not self._outlives(kind, owner, name, version=version):
+                self._drop(kind, owner, name)
+        for body in objects:
+            if kind == POD or not version or self._is_news(kind, body):
+                self._take(kind, body)
+
+    def put(self, kind: Kind, body: Object) -> None:
+        """An object was added or changed; what is older than what is known is ignored."""
+        if kind == NODE:
+            node = node_record(body)
+            self._replace_nodes_with({**self.nodes, node.name: node})
+        elif kind == LLM_DEPLOYMENT:
+            if self.absorb_object(body):
+                self._touched(_key(body))
+        elif kind == POD or self._is_news(kind, body):
+            self._take(kind, body)
+
+    def remove(self, kind: Kind, body: Object) -> None:
+        """An object was deleted; a younger one of the same name stays."""
+        name = body["metadata"]["name"]
+        if kind == NODE:
+            self._replace_nodes_with({n: node for n, node in self.nodes.items() if n != name})
+            return
+        if kind == LLM_DEPLOYMENT:
+            self._remove_object(body)
+            return
+        owner = self._index(kind).owner_of(body["metadata"]["namespace"], name) or _owner(body)
+        self._tombstones.add(kind, owner, name, _version(body))
+        known = None if kind == POD else self.child(owner, kind, name)
+        if not _newer(known or body, than=body):
+            self._drop(kind, owner, name)
+
+    # fed by our own writes
 
     def absorb_object(self, body: Object) -> bool:
         """An LLMDeployment as it stands after our own write; False if something newer is known already."""
@@ -112,59 +159,16 @@ class Store:
             self._touched(key)  # the answer to our write holds an edit, whose own event will be no news
         return True
 
-    def remove_object(self, body: Object) -> None:
-        """An LLMDeployment was deleted; a younger one of the same name stays."""
-        key = _key(body)
-        self._tombstones.add(LLM_DEPLOYMENT, key, key[1], _version(body))
-        if not _newer(self.objects.get(key, body), than=body):
-            self.objects.pop(key, None)
-            self._touched(key)
-
     def drop_object(self, key: Key, *, uid: str) -> None:
         """An LLMDeployment that a request did not find any more; a younger one of the same name stays."""
         known = self.objects.get(key)
         if known is not None and known["metadata"]["uid"] == uid:
             del self.objects[key]
 
-    # children, pods and nodes, fed by reflectors
-
-    def replace(self, kind: Kind, objects: list[Object], *, namespace: str = "") -> None:
-        """These are all objects of the kind, of one namespace if it is named: what is missing was deleted."""
-        if kind == NODE:
-            self._replace_nodes(objects)
-            return
-        self._tombstones.clear(kind, namespace=namespace)
-        fresh = {(_owner(body), body["metadata"]["name"]) for body in objects}
-        for owner, name in self._index(kind).names():
-            if namespace in ("", owner[0]) and (owner, name) not in fresh:
-                self._drop(kind, owner, name)
-        for body in objects:
-            self._take(kind, body)
-
-    def put(self, kind: Kind, body: Object) -> None:
-        """An object was added or changed; what is older than what is known is ignored."""
-        if kind == NODE:
-            node = node_record(body)
-            self._replace_nodes_with({**self.nodes, node.name: node})
-        elif kind == POD or self._is_news(kind, body):
-            self._take(kind, body)
-
     def absorb(self, kind: Kind, body: Object) -> None:
         """A child as it stands after our own write: known, and no reason for another pass."""
         if self._is_news(kind, body):
             self._keep(kind, body)
-
-    def remove(self, kind: Kind, body: Object) -> None:
-        """An object was deleted."""
-        name = body["metadata"]["name"]
-        if kind == NODE:
-            self._replace_nodes_with({n: node for n, node in self.nodes.items() if n != name})
-            return
-        owner = self._index(kind).owner_of(body["metadata"]["namespace"], name) or _owner(body)
-        self._tombstones.add(kind, owner, name, _version(body))
-        known = None if kind == POD else self.child(owner, kind, name)
-        if not _newer(known or body, than=body):
-            self._drop(kind, owner, name)
 
     # what reconcile reads
 
@@ -179,6 +183,29 @@ class Store:
     def pods(self, key: Key) -> list[Pod]:
         """Pods labelled as made for `key`, by name."""
         return [pod for _, pod in sorted(self._pods.of(key).items())]
+
+    def _replace_objects(self, objects: list[Object], *, namespace: str, version: str) -> None:
+        fresh = {_key(body) for body in objects}
+        for key, known in list(self.objects.items()):
+            if namespace not in ("", key[0]):
+                continue
+            if not version or (key not in fresh and not _follows(_version(known), version)):
+                del self.objects[key]
+                self._touched(key)
+        for body in objects:
+            self.put(LLM_DEPLOYMENT, body)
+
+    def _remove_object(self, body: Object) -> None:
+        key = _key(body)
+        self._tombstones.add(LLM_DEPLOYMENT, key, key[1], _version(body))
+        if not _newer(self.objects.get(key, body), than=body):
+            self.objects.pop(key, None)
+            self._touched(key)
+
+    def _outlives(self, kind: Kind, owner: Key, name: str, *, version: str) -> bool:
+        """Is a child that a list does not hold newer than the list? Pods are told of by the watch alone."""
+        known = None if kind == POD or not version else self.child(owner, kind, name)
+        return known is not None and _follows(_version(known), version)
 
     def _is_news(self, kind: Kind, body: Object) -> bool:
         owner, name = _owner(body), body["metadata"]["name"]

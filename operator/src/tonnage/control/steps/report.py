@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tonnage.api.base import GROUP, KIND, VERSION
-from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT, LLM_DEPLOYMENT, ApiError, Object
+from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT, EVENT, LLM_DEPLOYMENT, ApiError, Object
 from tonnage.control.children import OwnerGoneError, own_child
 from tonnage.control.world import Pass, World
 from tonnage.planning.plan import Plan
@@ -117,6 +117,6 @@ async def _post(p: Pass, world: World, *, kind: str, reason: str, message: str) 
         "count": 1,
     }
     try:
-        await world.cluster.create_event(body)
+        await world.cluster.create(EVENT, body)
     except ApiError as error:
         logger.warning("event %s not posted: %s", reason, error, extra={"object": "/".join(p.key)})
