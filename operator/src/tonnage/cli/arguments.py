@@ -1,4 +1,4 @@
-"""Options of the commands. Light: the parser is built at every start, what the commands need is not."""
+"""Options of `tonnage fit`. Light: they are built at every start, what the command needs is not."""
 
 from __future__ import annotations
 
@@ -13,34 +13,21 @@ _MOST_TOKENS: Final = 2**31 - 1
 
 FIT_EPILOG: Final = """\
 examples:
-  tonnage fit Qwen/Qwen3-32B                          which cards hold it, offline, from the catalogue
-  tonnage fit /models/my-model --tensor-parallel 2    a directory with config.json
-  tonnage fit openai/gpt-oss-120b --gpu H100 --context 131072
-  tonnage fit config.json --kv-bytes 40GiB -o json    the engine's own figures for so many bytes per rank
-  tonnage fit Qwen/Qwen3-32B --what-if kv_heads=4 --what-if mla=512+64
+  %(prog)s Qwen/Qwen3-32B                          which cards hold it, offline, from the catalogue
+  %(prog)s /models/my-model --tensor-parallel 2    a directory with config.json
+  %(prog)s openai/gpt-oss-120b --gpu H100 --context 131072
+  %(prog)s config.json --kv-bytes 40GiB -o json    the engine's own figures for so many bytes per rank
+  %(prog)s Qwen/Qwen3-32B --what-if kv_heads=4 --what-if mla=512+64
 
 exit codes: 0 it fits, 1 it does not, 2 wrong usage or unreadable model, 3 refused: by the engine, or
 because this version does not plan the architecture
 """
 
 
-class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help of a fixed width: finding out the terminal's would cost more than all of the parsing, at every
-    start."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=32, width=100)
-
-
-def add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """The parser of `tonnage fit`."""
-    parser = commands.add_parser(
-        "fit",
-        help="tell what a model needs and which cards hold it",
-        description="Tell what a model's weights and KV cache need, and what each card holds of it.",
-        epilog=FIT_EPILOG,
-        formatter_class=Formatter,
-    )
+def add_fit(parser: argparse.ArgumentParser) -> None:
+    """The options of `tonnage fit`."""
+    parser.description = "Tell what a model's weights and KV cache need, and what each card holds of it."
+    parser.epilog = FIT_EPILOG
     parser.add_argument(
         "model",
         nargs="?",
@@ -61,7 +48,6 @@ def add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> ar
         metavar="CHANGE",
         help="KV cache of a changed model: kv_heads=N, window=N or mla=LATENT+ROPE; may be repeated",
     )
-    return parser
 
 
 def _add_memory(parser: argparse.ArgumentParser) -> None:

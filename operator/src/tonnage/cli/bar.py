@@ -81,3 +81,10 @@ def legend(style: Style) -> str:
     """What the signs mean."""
     index = 0 if style.unicode else 1
     return "  ".join(f"{style.paint(signs[index] * 2, signs[2])} {name}" for name, signs in _SIGNS.items())
+
+
+def gauge(part: str, amount_bytes: int, *, of_bytes: int, style: Style, width: int = 24) -> str:
+    """One part's share of the whole, as long as the whole is wide; what is there is seen."""
+    unicode, plain, colour = _SIGNS.get(part, _SIGNS[RESERVE])
+    length = max(1, amount_bytes * width // of_bytes) if amount_bytes > 0 and of_bytes > 0 else 0
+    return style.paint((unicode if style.unicode else plain) * min(length, width), colour)

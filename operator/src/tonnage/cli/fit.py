@@ -5,28 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from tonnage.cli import document as documents
 from tonnage.cli.answers import Answer, Place, Question, bounded, device_of, given, place_of
-from tonnage.cli.model import ModelFiles, read_model
+from tonnage.cli.errors import UsageError, complain
+from tonnage.cli.exits import FINE, NOT_YET, REFUSED, USAGE
+from tonnage.cli.model import REFUSALS, ModelFiles, read_model
 from tonnage.cli.output import render
 from tonnage.gpus.cards import CARDS, COMMON, Card, card_named
 from tonnage.models import ConfigError, parse_config
 from tonnage.planning.fit import EngineOptions
 from tonnage.planning.savings import WhatIfError
-
-FITS: Final = 0
-DOES_NOT_FIT: Final = 1
-USAGE: Final = 2
-REFUSED: Final = 3
-
-_REFUSALS: Final = frozenset({"UnknownArchitecture", "UnsupportedAttention", "UnsupportedQuantization"})
-"""Reasons of `ConfigError` that mean: read and understood, but not planned."""
-
-
-class UsageError(Exception):
-    """Options that cannot be used together."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         )
         return _answer(options, question, cards)
     except (UsageError, WhatIfError) as error:
-        _complain(str(error))
+        complain(options, str(error))
         return USAGE
     except ConfigError as error:
         return _refuse(options, files, error)
@@ -192,21 +182,15 @@ def _write_picture(path: str, question: Question, answers: Sequence[Answer]) -> 
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _complain(text: str) -> None:
-    from tonnage.cli.style import printable  # noqa: PLC0415 - only errors need it here
-
-    sys.stderr.write(f"tonnage fit: {printable(text)}\n")
-
-
 def _exit_code(answers: Sequence[Answer]) -> int:
     if any(answer.fit.fits for answer in answers):
-        return FITS
-    return DOES_NOT_FIT if any(answer.fit.supported for answer in answers) else REFUSED
+        return FINE
+    return NOT_YET if any(answer.fit.supported for answer in answers) else REFUSED
 
 
 def _refuse(options: argparse.Namespace, files: ModelFiles | None, error: ConfigError) -> int:
     if options.output == "text":
-        _complain(f"{error.reason}: {error.message}")
+        complain(options, f"{error.reason}: {error.message}")
     else:
         document = documents.refusal(
             options.model,
@@ -216,4 +200,4 @@ def _refuse(options: argparse.Namespace, files: ModelFiles | None, error: Config
             message=error.message,
         )
         sys.stdout.write(render(document, options.output))
-    return REFUSED if error.reason in _REFUSALS else USAGE
+    return REFUSED if error.reason in REFUSALS else USAGE

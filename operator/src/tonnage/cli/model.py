@@ -16,6 +16,9 @@ _QUANTIZATION: Final = "hf_quant_config.json"
 _INDEX: Final = "model.safetensors.index.json"
 _SUFFIX: Final = ".safetensors"
 
+REFUSALS: Final = frozenset({"UnknownArchitecture", "UnsupportedAttention", "UnsupportedQuantization"})
+"""Reasons of `ConfigError` that mean: read and understood, but not planned."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFiles:

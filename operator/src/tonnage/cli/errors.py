@@ -1,0 +1,17 @@
+"""Complaints on standard error, safe for a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+class UsageError(Exception):
+    """Options that cannot be used together, or a file that cannot be read; the message says what to do."""
+
+
+def complain(options: argparse.Namespace, text: str) -> None:
+    """Say what is wrong, under the name that the command was called by."""
+    from tonnage.cli.style import printable  # noqa: PLC0415 - most runs have nothing to complain of
+
+    sys.stderr.write(f"{options.program}: {printable(text)}\n")

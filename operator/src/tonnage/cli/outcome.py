@@ -1,0 +1,277 @@
+"""What the operator would make of one object: accepted or not, the model, the decision, and what changes.
+
+The functions that answer are the operator's own: `api.acceptance.accept`, `rendering.decision.decide`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tonnage.api.acceptance import Refusal, accept
+from tonnage.api.base import GROUP, KIND, VERSION
+from tonnage.api.crd import build_crd
+from tonnage.api.v1alpha1 import Spec
+from tonnage.cli.arguments import ENGINE_VERSION
+from tonnage.cli.exits import FINE, NOT_YET, REFUSED, USAGE
+from tonnage.cli.manifests import Found
+from tonnage.cli.model import REFUSALS
+from tonnage.cli.profiles import Resolved, choose, find_kept, find_known, read_named
+from tonnage.cli.session import Missing
+from tonnage.cli.surroundings import Surroundings
+from tonnage.cluster.port import Object
+from tonnage.models import ConfigError
+from tonnage.planning.plan import Rejection
+from tonnage.rendering.decision import Decision, Subject, decide
+from tonnage.rendering.inspection import source_of
+from tonnage.rendering.names import Owner
+
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+PLANNED, DOES_NOT_FIT, REFUSED_WORD, UNREADABLE = "planned", "does_not_fit", "refused", "unreadable"
+CODES: Final = {PLANNED: FINE, DOES_NOT_FIT: NOT_YET, UNREADABLE: USAGE, REFUSED_WORD: REFUSED}
+_NO_ROOM: Final = frozenset({"NotEnoughMemory", "NoUsableNode"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A field of the spec that differs from what stands; None is absent."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """The object as it stands in the cluster, and what applying the file would do to its plan.
+
+    `exists` is None where that cannot be read. `effect`: create, plan, keep, replace, or none where the file
+    is refused, and what serves goes on serving.
+    """
+
+    exists: bool | None
+    plan_hash: str | None = None
+    effect: str = "none"
+    changes: Sequence[Change] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What becomes of one object; `reason` and `message` say why it has no plan."""
+
+    name: str
+    namespace: str
+    where: str
+    outcome: str
+    reason: str = ""
+    message: str = ""
+    numbers: Mapping[str, int | str] = field(default_factory=dict)
+    spec: Spec | None = None
+    model: Resolved | None = None
+    version: str = ENGINE_VERSION
+    version_from: str = "release"
+    decision: Decision | None = None
+    standing: Standing | None = None
+
+    @property
+    def code(self) -> int:
+        """The exit code of this one."""
+        return CODES[self.outcome]
+
+
+class _StopError(Exception):
+    """It ends here: the outcome's word, reason and message."""
+
+    def __init__(
+        self, outcome: str, reason: str, message: str, numbers: Mapping[str, int | str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.told: dict[str, Any] = {
+            "outcome": outcome,
+            "reason": reason,
+            "message": message,
+            "numbers": numbers or {},
+        }
+
+
+def is_ours(found: Found) -> bool:
+    """Is this an LLMDeployment, of whatever version?"""
+    return found.body.get("kind") == KIND and str(found.body.get("apiVersion", "")).startswith(f"{GROUP}/")
+
+
+def outcomes(
+    asked: Sequence[Found], around: Surroundings, *, models: Sequence[str], version: str | None
+) -> list[Outcome]:
+    """The outcome of each object, in order. Raises UsageError."""
+    uris = [uri for found in asked if (uri := _uri(found.body))]
+    return [_Case(found, around, models=models, uris=uris, version=version).outcome() for found in asked]
+
+
+class _Case:
+    """One object on its way to an outcome; what is known of it so far is kept for the answer."""
+
+    def __init__(
+        self,
+        found: Found,
+        around: Surroundings,
+        *,
+        models: Sequence[str],
+        uris: Sequence[str],
+        version: str | None,
+    ) -> None:
+        meta = metadata_of(found.body)
+        self._found, self._around = found, around
+        self._models, self._uris, self._version = models, uris, version
+        self._name, self._namespace = (
+            str(meta.get("name") or ""),
+            str(meta.get("namespace") or around.namespace),
+        )
+        self._existing = around.existing(self._namespace, self._name)
+        self._known: dict[str, Any] = {}
+
+    def outcome(self) -> Outcome:
+        """What becomes of it."""
+        try:
+            self._decide()
+            told: dict[str, Any] = {"outcome": PLANNED}
+        except _StopError as stop:
+            told = stop.told
+        return Outcome(
+            name=self._name,
+            namespace=self._namespace,
+            where=self._found.where,
+            standing=self._standing(),
+            **self._known,
+            **told,
+        )
+
+    def _decide(self) -> None:
+        self._check_envelope()
+        spec = accept(self._found.body)
+        if isinstance(spec, Refusal):
+            raise _StopError(REFUSED_WORD, spec.reason, spec.message)
+        self._known["spec"] = spec
+        self._known["version"], self._known["version_from"] = self._engine_version(spec)
+        model = self._known["model"] = self._resolve(spec)
+        subject = Subject(
+            spec=spec,
+            source=source_of(spec),
+            model=model.profile,
+            default_version=self._known["version"],
+        )
+        before = self._around.decisions(self._owner) if self._owner else []
+        decided = decide(subject, nodes=self._around.usable_nodes(), before=before)
+        if isinstance(decided, Rejection):
+            word = DOES_NOT_FIT if decided.reason in _NO_ROOM else REFUSED_WORD
+            raise _StopError(word, decided.reason, decided.message, decided.numbers)
+        self._known["decision"] = decided
+
+    def _check_envelope(self) -> None:
+        """What the API server checks beside the spec."""
+        body = self._found.body
+        if body.get("apiVersion") != API_VERSION:
+            text = f"apiVersion is {str(body.get('apiVersion'))[:60]}; this version knows {API_VERSION}"
+            raise _StopError(REFUSED_WORD, "UnknownVersion", text)
+        if not isinstance(body.get("spec"), dict):
+            raise _StopError(REFUSED_WORD, "InvalidSpec", "spec is missing: it must at least name model.uri")
+        rule = _name_rule()
+        if len(self._name) > rule["maxLength"] or not re.fullmatch(rule["pattern"], self._name):
+            text = (
+                f"metadata.name is {self._name[:60]!r}: write 1 to {rule['maxLength']} lower-case letters, "
+                "digits or hyphens, the first a letter and the last no hyphen"
+            )
+            raise _StopError(REFUSED_WORD, "InvalidName", text)
+
+    def _engine_version(self, spec: Spec) -> tuple[str, str]:
+        """The version planned for, and who says so. The operator's default shows in plans of objects that
+        name none."""
+        if spec.engine.version:
+            return spec.engine.version, "object"
+        if self._version:
+            return self._version, "option"
+        own = [self._existing] if isinstance(self._existing, dict) else []
+        for body in [*own, *self._around.siblings(self._namespace)]:
+            planned = body.get("status", {}).get("plan", {}).get("engineVersion")
+            if planned and not body.get("spec", {}).get("engine", {}).get("version"):
+                return str(planned), "cluster"
+        return ENGINE_VERSION, "release"
+
+    def _resolve(self, spec: Spec) -> Resolved:
+        named = choose(self._models, uri=spec.model.uri, uris=self._uris)
+        try:
+            if named is not None:
+                return read_named(named, spec)
+            known = self._around.models(self._owner, self._namespace)
+            return find_kept(known, source=source_of(spec)) or find_known(spec)
+        except ConfigError as error:
+            word = REFUSED_WORD if error.reason in REFUSALS else UNREADABLE
+            raise _StopError(word, error.reason, error.message) from None
+
+    @property
+    def _owner(self) -> Owner | None:
+        if not isinstance(self._existing, dict):
+            return None
+        return Owner(
+            namespace=self._namespace, name=self._name, uid=self._existing["metadata"].get("uid", "")
+        )
+
+    def _standing(self) -> Standing | None:
+        if self._around.context is None:
+            return None
+        if isinstance(self._existing, Missing):
+            return Standing(exists=None)
+        decision: Decision | None = self._known.get("decision")
+        spec: Spec | None = self._known.get("spec")
+        if self._existing is None:
+            return Standing(exists=False, effect="create" if decision else "none")
+        in_force = self._existing.get("status", {}).get("plan", {}).get("hash")
+        return Standing(
+            exists=True,
+            plan_hash=in_force,
+            effect=_effect(decision, in_force=in_force),
+            changes=tuple(differences(self._existing, spec)) if spec else (),
+        )
+
+
+def metadata_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The metadata of an object that may have none."""
+    meta = body.get("metadata")
+    return meta if isinstance(meta, dict) else {}
+
+
+def differences(existing: Object, spec: Spec) -> Iterator[Change]:
+    """Fields in which the spec that stands and this one differ, defaults filled in on both sides."""
+    before = dict(_flat(existing.get("spec", {})))
+    after = dict(_flat(spec.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            yield Change(field=name, before=before.get(name), after=after.get(name))
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, each in value.items():
+        if isinstance(each, dict):
+            yield from _flat(each, f"{prefix}{key}.")
+        elif each not in ([], None, ""):
+            yield f"{prefix}{key}", each
+
+
+def _effect(decision: Decision | None, *, in_force: str | None) -> str:
+    if decision is None:
+        return "none"
+    if in_force is None:
+        return "plan"
+    return "keep" if decision.plan_hash == in_force else "replace"
+
+
+def _uri(body: Mapping[str, Any]) -> str:
+    spec = body.get("spec")
+    model = spec.get("model") if isinstance(spec, dict) else None
+    return str(model.get("uri") or "") if isinstance(model, dict) else ""
+
+
+def _name_rule() -> Mapping[str, Any]:
+    schema = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    rule: Mapping[str, Any] = schema["properties"]["metadata"]["properties"]["name"]
+    return rule

@@ -1,0 +1,124 @@
+"""The human form of `tonnage plan`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+from tonnage.cli import plan_view as view
+from tonnage.cli.outcome import DOES_NOT_FIT, PLANNED, REFUSED_WORD, UNREADABLE, Change, Outcome, Standing
+from tonnage.cli.profiles import Resolved
+from tonnage.cli.session import Missing
+from tonnage.cli.style import Style, printable, style_of
+from tonnage.cli.surroundings import Surroundings
+from tonnage.planning.plan import Plan
+from tonnage.rendering.plan import build_plan_status
+
+_HEADS: Final = {
+    PLANNED: ("planned", "32"),
+    DOES_NOT_FIT: ("does not fit", "31"),
+    REFUSED_WORD: ("refused", "33"),
+    UNREADABLE: ("cannot be planned here", "33"),
+}
+_VERSIONS: Final = {
+    "object": "as the object says",
+    "option": "as asked for",
+    "cluster": "as in plans of this namespace",
+    "release": "this release's; --engine-version names another",
+}
+_WEIGHTS: Final = {
+    "read": "",
+    "stated": "; weights as its index states them",
+    "computed": "; weights computed from its config, not read",
+}
+
+
+def write(answers: Sequence[Outcome], around: Surroundings) -> None:
+    """Write everything to standard output."""
+    style = style_of(sys.stdout)
+    blocks = ["\n".join(lines_of(answer, around, style)) for answer in answers]
+    sys.stdout.write("\n\n".join(blocks) + "\n")
+
+
+def lines_of(answer: Outcome, around: Surroundings, style: Style) -> list[str]:
+    """One object."""
+    word, colour = _HEADS[answer.outcome]
+    head = printable(f"{answer.namespace}/{answer.name or '(no name)'}")
+    lines = [f"{head}: {style.paint(word, colour)}"]
+    if answer.decision is None:
+        lines += view.paragraph(f"{answer.reason}: {answer.message}", style)
+    else:
+        lines += view.paragraph(answer.decision.kept.plan.reason, style)
+    lines.append("")
+    lines += _facts(answer, around, style)
+    if answer.decision is not None:
+        plan = answer.decision.kept.plan
+        lines += _plan(plan, build_plan_status(plan, plan_hash=answer.decision.plan_hash), style)
+    if answer.standing is not None:
+        lines += _standing(answer, answer.standing, style)
+    return lines
+
+
+def _facts(answer: Outcome, around: Surroundings, style: Style) -> list[str]:
+    lines: list[str] = []
+    if answer.model is not None:
+        lines += view.entry("model", _model(answer.model), style)
+    if answer.spec is not None:
+        lines += view.entry("engine", f"vLLM {answer.version}, {_VERSIONS[answer.version_from]}", style)
+    if not isinstance(around.nodes, Missing):
+        where = "in the cluster" if around.context else "in the files named by --node"
+        lines += view.entry("nodes", f"{len(around.nodes)} {where}", style)
+    return lines
+
+
+def _model(model: Resolved) -> str:
+    source = f"from {model.source}" if model.origin == "plan" else f"from {model.origin} {model.source}"
+    return f"{model.profile.shape.architecture}, {source}{_WEIGHTS[model.weights]}"
+
+
+def _plan(plan: Plan, shown: dict[str, Any], style: Style) -> list[str]:
+    return [
+        *view.entry("asked", f"{view.asked(shown)}; up to {plan.quality}", style),
+        *view.entry("runs on", view.placement(shown), style),
+        "",
+        *view.memory(shown, style, beside={"/dev/shm": plan.shared_memory_bytes}),  # noqa: S108
+        "",
+        *view.cache(shown, style),
+        *view.alternatives(shown, style),
+    ]
+
+
+def _standing(answer: Outcome, standing: Standing, style: Style) -> list[str]:
+    lines = view.entry("now", _now(answer, standing), style)
+    if standing.changes:
+        lines += view.entry("changes", "; ".join(map(_change, standing.changes)), style)
+    return ["", *lines]
+
+
+def _now(answer: Outcome, standing: Standing) -> str:
+    name, new = answer.name, answer.decision.plan_hash if answer.decision else ""
+    if standing.exists is None:
+        return "LLMDeployments of this namespace cannot be read: whether this one exists is not known"
+    if not standing.exists:
+        return f"there is no {name} in the cluster yet"
+    if standing.effect == "plan":
+        return f"{name} exists and has no plan yet: it would be {new}"
+    if standing.effect == "keep":
+        return f"plan {new} is in force and stays"
+    if standing.effect == "replace":
+        return (
+            f"plan {standing.plan_hash} is in force: applying this replaces it by {new}, pod by pod; the old "
+            "pods serve until the new ones are verified"
+        )
+    if standing.plan_hash:
+        return f"plan {standing.plan_hash} is in force: what it serves goes on if this is applied"
+    return f"{name} exists and has no plan"
+
+
+def _change(change: Change) -> str:
+    return f"{change.field} {_value(change.before)} -> {_value(change.after)}"
+
+
+def _value(value: Any) -> str:
+    return "(absent)" if value is None else str(value)[:60]

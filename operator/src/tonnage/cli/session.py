@@ -1,0 +1,83 @@
+"""The cluster of a command: opened for reading, closed at the end, its refusals told with what to do."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tonnage.cli.errors import UsageError
+from tonnage.cluster.kubeconfig import KubeconfigError, open_session
+from tonnage.cluster.kubernetes import KubernetesCluster
+from tonnage.cluster.port import ApiError, Cluster, Kind, Object
+
+T = TypeVar("T")
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Here:
+    """The cluster, the context's name, and the namespace of objects that name none."""
+
+    cluster: Cluster
+    context: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Something that could not be read, and why."""
+
+    why: str
+
+
+def ask(options: argparse.Namespace, question: Callable[[Here], Awaitable[T]]) -> T:
+    """The answer to a question about the cluster that the options name. Raises UsageError."""
+
+    async def answered() -> T:
+        async with _opened(options) as here:
+            return await question(here)
+
+    return asyncio.run(answered())
+
+
+async def read_all(
+    here: Here, kind: Kind, *, namespace: str = "", selector: str = ""
+) -> list[Object] | Missing:
+    """All objects of a kind, of all namespaces if none is named; or why they cannot be read."""
+    try:
+        return (await here.cluster.list(kind, namespace=namespace, selector=selector)).items
+    except ApiError as error:
+        return Missing(_why(error, f"{kind.plural} in {namespace}" if namespace else f"all {kind.plural}"))
+
+
+def _why(error: ApiError, what: str) -> str:
+    if error.status == _FORBIDDEN:
+        return f"you may not list {what}: {error.message}"
+    if error.status == _UNAUTHORIZED:
+        return f"the API server does not know you ({error.message}): renew the credentials of the kubeconfig"
+    if error.not_found:
+        return f"the API server has no {what}: Tonnage is not installed there"
+    if error.status == 0:
+        return f"the API server does not answer: {error.message}"
+    return f"{what} cannot be listed: {error}"
+
+
+@asynccontextmanager
+async def _opened(options: argparse.Namespace) -> AsyncIterator[Here]:
+    try:
+        session = await open_session(kubeconfig=options.kubeconfig, context=options.context)
+    except KubeconfigError as error:
+        raise UsageError(str(error)) from None
+    try:
+        # nothing here writes, and nothing here could
+        yield Here(
+            cluster=KubernetesCluster(session.client, may_write=lambda: False),
+            context=session.context,
+            namespace=options.namespace or session.namespace,
+        )
+    finally:
+        await session.client.close()

@@ -1,0 +1,100 @@
+"""What a plan is made from beside the object: nodes, and what the cluster knows of the object already."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tonnage.cli.errors import UsageError
+from tonnage.cli.manifests import Found, read_objects
+from tonnage.cli.session import Here, Missing, ask, read_all
+from tonnage.cluster.port import CONFIG_MAP, LLM_DEPLOYMENT, NODE, Object
+from tonnage.cluster.records import node_record
+from tonnage.gpus.nodes import Node
+from tonnage.rendering.names import COMPONENT, PLAN_COMPONENT, Owner
+from tonnage.rendering.plan import Kept, kept_plans, read_kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """`context` is None without a cluster, `nodes` a reason where they cannot be read; `objects` and `plans`
+    are the LLMDeployments and the ConfigMaps of plans by namespace, as far as they can be read."""
+
+    namespace: str
+    nodes: Sequence[Node] | Missing
+    context: str | None = None
+    objects: Mapping[str, Sequence[Object] | Missing] = field(default_factory=dict)
+    plans: Mapping[str, Sequence[Object] | Missing] = field(default_factory=dict)
+
+    def usable_nodes(self) -> Iterator[Node]:
+        """The nodes; raises UsageError where they cannot be read, but only if a plan depends on them."""
+        if isinstance(self.nodes, Missing):
+            raise UsageError(f"{self.nodes.why}; ask for the right to list nodes, or name a file with --node")
+        yield from self.nodes
+
+    def siblings(self, namespace: str) -> Sequence[Object]:
+        """The LLMDeployments of a namespace."""
+        found = self.objects.get(namespace, ())
+        return () if isinstance(found, Missing) else found
+
+    def existing(self, namespace: str, name: str) -> Object | Missing | None:
+        """The object of that name as it stands; None if there is none."""
+        found = self.objects.get(namespace, ())
+        if isinstance(found, Missing):
+            return found
+        return next((body for body in found if body["metadata"]["name"] == name), None)
+
+    def decisions(self, owner: Owner) -> list[tuple[Kept, str]]:
+        """What the operator decided about an object before."""
+        return list(kept_plans(self._plans(owner.namespace), owner=owner))
+
+    def models(self, owner: Owner | None, namespace: str) -> list[Kept]:
+        """Plans that hold what is known of models: those of the object first, then its neighbours'."""
+        own = [kept for kept, _ in self.decisions(owner)] if owner else []
+        others = [kept for body in self._plans(namespace) if (kept := read_kept(body)) is not None]
+        return [*own, *others]
+
+    def _plans(self, namespace: str) -> Sequence[Object]:
+        found = self.plans.get(namespace, ())
+        return () if isinstance(found, Missing) else found
+
+
+def offline(options: argparse.Namespace) -> Surroundings:
+    """The nodes in files, and no cluster. Raises UsageError."""
+    if options.context or options.kubeconfig:
+        raise UsageError("--node plans without a cluster: leave out --context and --kubeconfig")
+    bodies = [found for found in read_objects(options.node) if found.kind == "v1 Node"]
+    if not bodies:
+        raise UsageError(f"{' '.join(options.node)} holds no Node: kubectl get nodes -o yaml prints them")
+    return Surroundings(
+        namespace=options.namespace or "default", nodes=tuple(_node(found) for found in bodies)
+    )
+
+
+def online(options: argparse.Namespace, asked: Sequence[Mapping[str, Any]]) -> Surroundings:
+    """What the cluster has for these objects. Raises UsageError where there is none."""
+    return ask(options, lambda here: _gather(here, asked))
+
+
+async def _gather(here: Here, asked: Sequence[Mapping[str, Any]]) -> Surroundings:
+    nodes = await read_all(here, NODE)
+    namespaces = sorted({body["metadata"].get("namespace") or here.namespace for body in asked})
+    selector = f"{COMPONENT}={PLAN_COMPONENT}"
+    return Surroundings(
+        namespace=here.namespace,
+        context=here.context,
+        nodes=nodes if isinstance(nodes, Missing) else tuple(map(node_record, nodes)),
+        objects={each: await read_all(here, LLM_DEPLOYMENT, namespace=each) for each in namespaces},
+        plans={
+            each: await read_all(here, CONFIG_MAP, namespace=each, selector=selector) for each in namespaces
+        },
+    )
+
+
+def _node(found: Found) -> Node:
+    try:
+        return node_record(found.body)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise UsageError(f"{found.where}: this Node is not as the API server shows it") from None
