@@ -54,7 +54,10 @@ def lines_of(answer: Outcome, around: Surroundings, style: Style) -> list[str]:
     lines += _facts(answer, around, style)
     if answer.decision is not None:
         plan = answer.decision.kept.plan
-        lines += _plan(plan, build_plan_status(plan, plan_hash=answer.decision.plan_hash), style)
+        quality = answer.spec.quality if answer.spec else plan.quality
+        shown = build_plan_status(plan, plan_hash=answer.decision.plan_hash)
+        lines += view.entry("asked", f"{view.asked(shown)}; quality {quality}", style)
+        lines += _plan(plan, shown, style)
     if answer.standing is not None:
         lines += _standing(answer, answer.standing, style)
     return lines
@@ -79,7 +82,6 @@ def _model(model: Resolved) -> str:
 
 def _plan(plan: Plan, shown: dict[str, Any], style: Style) -> list[str]:
     return [
-        *view.entry("asked", f"{view.asked(shown)}; up to {plan.quality}", style),
         *view.entry("runs on", view.placement(shown), style),
         "",
         *view.memory(shown, style, beside={"/dev/shm": plan.shared_memory_bytes}),  # noqa: S108

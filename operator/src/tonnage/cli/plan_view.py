@@ -34,9 +34,7 @@ def paragraph(text: str, style: Style, *, indent: int = 2) -> list[str]:
 def entry(label: str, text: str, style: Style) -> list[str]:
     """A label, and text beside it in as many lines as it needs."""
     first = f"  {label:<{LABEL}}"
-    return wrap(printable(text), style.width, initial_indent=first, subsequent_indent=" " * len(first)) or [
-        first.rstrip()
-    ]
+    return _wrapped(text, style, first=first, other=" " * len(first)) or [first.rstrip()]
 
 
 def asked(plan: Plan) -> str:
@@ -125,6 +123,12 @@ def rows(table: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[s
         ).rstrip()
         for row in table
     ]
+
+
+def _wrapped(text: str, style: Style, *, first: str, other: str) -> list[str]:
+    return wrap(
+        printable(text), style.width, initial_indent=first, subsequent_indent=other, break_on_hyphens=False
+    )
 
 
 def _count(value: Any) -> str:
