@@ -57,9 +57,14 @@ def build_parser(*, prog: str = "tonnage", wanted: str | None = None) -> Parser:
     for name, command in COMMANDS.items():
         part = commands.add_parser(name, help=command.help)
         if name == wanted:
-            getattr(_module(command.options), f"add_{name}")(part)
+            add_options(part, name)
             part.set_defaults(program=part.prog, parser=part)
     return parser
+
+
+def add_options(parser: Parser, name: str) -> None:
+    """Give the parser the options of a command."""
+    getattr(_module(COMMANDS[name].options), f"add_{name}")(parser)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -54,16 +54,24 @@ async def read_all(
         return Missing(_why(error, f"{kind.plural} in {namespace}" if namespace else f"all {kind.plural}"))
 
 
-def _why(error: ApiError, what: str) -> str:
+async def read_one(here: Here, kind: Kind, *, namespace: str, name: str) -> Object | Missing | None:
+    """One object; None if there is none, or why it cannot be read."""
+    try:
+        return await here.cluster.get(kind, namespace=namespace, name=name)
+    except ApiError as error:
+        return Missing(_why(error, f"{kind.plural} in {namespace}", verb="get"))
+
+
+def _why(error: ApiError, what: str, *, verb: str = "list") -> str:
     if error.status == _FORBIDDEN:
-        return f"you may not list {what}: {error.message}"
+        return f"you may not {verb} {what}: {error.message}"
     if error.status == _UNAUTHORIZED:
         return f"the API server does not know you ({error.message}): renew the credentials of the kubeconfig"
     if error.not_found:
         return f"the API server has no {what}: Tonnage is not installed there"
     if error.status == 0:
         return f"the API server does not answer: {error.message}"
-    return f"{what} cannot be listed: {error}"
+    return f"{what} cannot be read: {error}"
 
 
 @asynccontextmanager
