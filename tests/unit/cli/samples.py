@@ -22,12 +22,12 @@ LLAMA = llama_config()
 Run = Callable[..., tuple[int, str, str]]
 
 
-def runner(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command line in this process: (exit code, stdout, stderr)."""
+def runner(capsys: pytest.CaptureFixture[str], *before: str) -> Run:
+    """Runs the command line in this process, `before` first: (exit code, stdout, stderr)."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as stopped:
-            main(["fit", *arguments])
+            main([*before, *arguments])
         captured = capsys.readouterr()
         return int(str(stopped.value.code or 0)), captured.out, captured.err
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import yaml
 
-from tonnage.cli.errors import UsageError
+from tonnage.cli.errors import Missing, UsageError
 from tonnage.cli.outcome import Outcome
-from tonnage.cli.session import Missing
 from tonnage.cli.surroundings import Surroundings
 from tonnage.rendering.children import build_children
 from tonnage.rendering.names import Owner

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tonnage.cli.errors import UsageError
+from tonnage.cli.errors import Missing, UsageError
 from tonnage.cli.exits import FINE
 from tonnage.cli.main import COMMANDS, add_options
 from tonnage.cli.parser import Parser
@@ -170,7 +170,7 @@ def _namespaces(before: Sequence[str]) -> tuple[Iterable[tuple[str, str]], int]:
 
 def _named(before: Sequence[str], kind: Kind, *, here: bool) -> list[tuple[str, str]]:
     """Names of objects with their phases; none where the cluster does not tell within a moment."""
-    from tonnage.cli.session import Here, Missing, ask, read_all  # noqa: PLC0415 - the cluster's client is slow
+    from tonnage.cli.session import Here, ask, read_all  # noqa: PLC0415 - the cluster's client is slow
 
     async def read(cluster: Here) -> list[tuple[str, str]]:
         namespace = cluster.namespace if here else ""

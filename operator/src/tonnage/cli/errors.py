@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 
 
 class UsageError(Exception):
     """Options that cannot be used together, or a file that cannot be read; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Something that could not be read, and why."""
+
+    why: str
 
 
 def complain(options: argparse.Namespace, text: str) -> None:

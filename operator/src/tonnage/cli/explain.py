@@ -6,11 +6,11 @@ import argparse
 import sys
 from typing import Any
 
-from tonnage.cli.errors import UsageError, complain
+from tonnage.cli.errors import Missing, UsageError, complain
 from tonnage.cli.exits import FINE, USAGE
 from tonnage.cli.output import render
 from tonnage.cli.parser import meant
-from tonnage.cli.session import Here, Missing, ask, read_all, read_one
+from tonnage.cli.session import Here, ask, read_all, read_one
 from tonnage.cli.state import State
 from tonnage.cluster.port import DEPLOYMENT, LLM_DEPLOYMENT, POD, Object
 from tonnage.cluster.records import pod_record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from tonnage.cli.session import Missing
+from tonnage.cli.errors import Missing
 from tonnage.cli.state import State
 from tonnage.rendering.names import COMPONENT, PLAN
 from tonnage.rendering.observations import Pod

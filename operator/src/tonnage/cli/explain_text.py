@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tonnage.cli import plan_view as view
-from tonnage.cli.session import Missing
+from tonnage.cli.errors import Missing
 from tonnage.cli.state import State, Told
 from tonnage.cli.style import Style, printable, style_of
 from tonnage.rendering.names import COMPONENT, INSPECT, PLAN
@@ -85,17 +85,16 @@ def _said(told: Told, style: Style) -> list[str]:
 
 def _asked(state: State, style: Style) -> list[str]:
     asked = state.asked
-    context = (
-        "the model's own limit of"
-        if asked["context_length"] is None
-        else f"at most {asked['context_length']:,}"
+    length, typical = asked["context_length"], asked["typical_tokens"]
+    own = "the model's own limit"
+    words = (
+        f"{asked['replicas']} x {asked['model']}",
+        f"requests of {own if length is None else f'at most {view.count(length)} tokens'}",
+        f"{view.count(asked['concurrency'])} at a time, typically of "
+        f"{'a quarter of that' if typical is None else view.count(typical)}",
+        f"quality {asked['quality']}",
     )
-    typical = "a quarter of that" if asked["typical_tokens"] is None else f"{asked['typical_tokens']:,}"
-    text = (
-        f"{asked['replicas']} x {asked['model']}; requests of {context} tokens; {asked['concurrency']} at a "
-        f"time, typically of {typical}; quality {asked['quality']}"
-    )
-    return view.entry("asked", text, style)
+    return view.entry("asked", "; ".join(words), style)
 
 
 def _plan(state: State, style: Style) -> list[str]:
@@ -177,17 +176,19 @@ def _pod(pod: Pod, plan_hash: str) -> str:
 
 
 def _conditions(state: State, style: Style) -> list[str]:
-    """Conditions that are not as they should be; the summary repeats one of them."""
+    """Conditions that are not as they should be, what is said of several once; Ready repeats one of them."""
     lines: list[str] = []
-    said: set[tuple[str, str]] = set()
+    said: set[str] = set()
     for each in state.conditions:
-        if not each.matters or each.type == _SUMMARY or (each.reason, each.message) in said:
+        text = f"{each.reason} {each.message}"
+        if not each.matters or each.type == _SUMMARY or text in said:
             continue
-        said.add((each.reason, each.message))
-        since = f" since {each.since}" if each.since else ""
-        lines += view.entry(each.type, f"{each.status}, {each.reason}{since}", style)
-        lines += view.entry("", each.message, style) if each.message else []
-        lines += view.entry("", f"next: {each.next}", style) if each.next else []
+        since = f", since {each.since}" if each.since else ""
+        lines += view.paragraph(f"{each.type} is {each.status}: {each.reason}{since}", style, indent=4)
+        lines += view.paragraph(each.message, style, indent=6)
+        if each.next and each.next not in said:
+            lines.append(f"      next: {printable(each.next)}")  # in one line, to be copied
+        said |= {text, each.next}
     return [style.paint("  what matters", "1"), *lines] if lines else []
 
 

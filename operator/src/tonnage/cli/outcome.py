@@ -4,21 +4,19 @@ The functions that answer are the operator's own: `api.acceptance.accept`, `rend
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tonnage.api.acceptance import Refusal, accept
 from tonnage.api.base import GROUP, KIND, VERSION
-from tonnage.api.crd import build_crd
 from tonnage.api.v1alpha1 import Spec
 from tonnage.cli.arguments import ENGINE_VERSION
+from tonnage.cli.errors import Missing
 from tonnage.cli.exits import FINE, NOT_YET, REFUSED, USAGE
 from tonnage.cli.manifests import Found
 from tonnage.cli.model import REFUSALS
 from tonnage.cli.profiles import Resolved, choose, find_kept, find_known, read_named
-from tonnage.cli.session import Missing
 from tonnage.cli.surroundings import Surroundings
 from tonnage.cluster.port import Object
 from tonnage.models import ConfigError
@@ -175,13 +173,8 @@ class _Case:
             raise _StopError(REFUSED_WORD, "UnknownVersion", text)
         if not isinstance(body.get("spec"), dict):
             raise _StopError(REFUSED_WORD, "InvalidSpec", "spec is missing: it must at least name model.uri")
-        rule = _name_rule()
-        if len(self._name) > rule["maxLength"] or not re.fullmatch(rule["pattern"], self._name):
-            text = (
-                f"metadata.name is {self._name[:60]!r}: write 1 to {rule['maxLength']} lower-case letters, "
-                "digits or hyphens, the first a letter and the last no hyphen"
-            )
-            raise _StopError(REFUSED_WORD, "InvalidName", text)
+        if not self._name:
+            raise _StopError(REFUSED_WORD, "InvalidSpec", "metadata.name is missing: give the object a name")
 
     def _engine_version(self, spec: Spec) -> tuple[str, str]:
         """The version planned for, and who says so. The operator's default shows in plans of objects that
@@ -269,9 +262,3 @@ def _uri(body: Mapping[str, Any]) -> str:
     spec = body.get("spec")
     model = spec.get("model") if isinstance(spec, dict) else None
     return str(model.get("uri") or "") if isinstance(model, dict) else ""
-
-
-def _name_rule() -> Mapping[str, Any]:
-    schema = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    rule: Mapping[str, Any] = schema["properties"]["metadata"]["properties"]["name"]
-    return rule

@@ -11,7 +11,7 @@ from tonnage.cli.exits import USAGE
 from tonnage.cli.manifests import Found, read_objects
 from tonnage.cli.outcome import Outcome, is_ours, outcomes
 from tonnage.cli.output import render
-from tonnage.cli.surroundings import Surroundings, offline, online
+from tonnage.cli.surroundings import Surroundings, offline
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,6 +49,8 @@ def _asked(options: argparse.Namespace, found: Sequence[Found]) -> list[Found]:
 
 
 def _online(options: argparse.Namespace, asked: Sequence[Found]) -> Surroundings:
+    from tonnage.cli.gather import online  # noqa: PLC0415 - the cluster's client is slow to import
+
     try:
         return online(options, [each.body for each in asked])
     except UsageError as error:

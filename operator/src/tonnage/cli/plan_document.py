@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tonnage.cli.errors import Missing
 from tonnage.cli.manifests import Found
 from tonnage.cli.outcome import Outcome, Standing
 from tonnage.cli.profiles import describe
-from tonnage.cli.session import Missing
 from tonnage.cli.surroundings import Surroundings
 from tonnage.rendering.plan import build_plan_status
 

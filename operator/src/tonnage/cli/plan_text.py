@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tonnage.cli import plan_view as view
+from tonnage.cli.errors import Missing
 from tonnage.cli.outcome import DOES_NOT_FIT, PLANNED, REFUSED_WORD, UNREADABLE, Change, Outcome, Standing
 from tonnage.cli.profiles import Resolved
-from tonnage.cli.session import Missing
 from tonnage.cli.style import Style, printable, style_of
 from tonnage.cli.surroundings import Surroundings
 from tonnage.planning.plan import Plan

@@ -41,8 +41,8 @@ def asked(plan: Plan) -> str:
     """The workload with defaults filled in, in words."""
     inputs = part(plan, "inputs")
     words = [
-        f"requests of at most {_count(inputs.get('contextLength'))} tokens",
-        f"{_count(inputs.get('concurrency'))} at a time, typically of {_count(inputs.get('typicalTokens'))}",
+        f"requests of at most {count(inputs.get('contextLength'))} tokens",
+        f"{count(inputs.get('concurrency'))} at a time, typically of {count(inputs.get('typicalTokens'))}",
     ]
     return "; ".join(words)
 
@@ -81,13 +81,13 @@ def cache(plan: Plan, style: Style) -> list[str]:
     if not kv:
         return []
     holds = (
-        f"{_count(kv.get('blocks'))} blocks of {_count(kv.get('blockSize'))} tokens and "
-        f"{_count(kv.get('bytesPerBlock'))} bytes: {_count(kv.get('tokens'))} tokens, "
+        f"{count(kv.get('blocks'))} blocks of {count(kv.get('blockSize'))} tokens and "
+        f"{count(kv.get('bytesPerBlock'))} bytes: {count(kv.get('tokens'))} tokens, "
         f"dtype {kv.get('dtype', '?')}"
     )
     requests = (
-        f"{kv.get('concurrencyAtContext', '?')} requests of {_count(inputs.get('contextLength'))} tokens, or "
-        f"{kv.get('concurrencyAtTypical', '?')} of {_count(inputs.get('typicalTokens'))}"
+        f"{kv.get('concurrencyAtContext', '?')} requests of {count(inputs.get('contextLength'))} tokens, or "
+        f"{kv.get('concurrencyAtTypical', '?')} of {count(inputs.get('typicalTokens'))}"
     )
     lines = [*entry("KV cache", holds, style), *entry("", requests, style)]
     saved = kv.get("savedByArchitecture")
@@ -131,5 +131,6 @@ def _wrapped(text: str, style: Style, *, first: str, other: str) -> list[str]:
     )
 
 
-def _count(value: Any) -> str:
+def count(value: Any) -> str:
+    """A number with its thousands told apart; a question mark for what is none."""
     return f"{value:,}" if isinstance(value, int) else "?"

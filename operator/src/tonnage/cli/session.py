@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tonnage.cli.errors import UsageError
+from tonnage.cli.errors import Missing, UsageError
 from tonnage.cluster.kubeconfig import KubeconfigError, open_session
 from tonnage.cluster.kubernetes import KubernetesCluster
 from tonnage.cluster.port import ApiError, Cluster, Kind, Object
@@ -25,13 +25,6 @@ class Here:
     cluster: Cluster
     context: str
     namespace: str
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """Something that could not be read, and why."""
-
-    why: str
 
 
 def ask(options: argparse.Namespace, question: Callable[[Here], Awaitable[T]]) -> T:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tonnage.cli.advice import next_step
+from tonnage.cli.errors import Missing
 from tonnage.cli.exits import FINE, NOT_YET, REFUSED
 from tonnage.cli.plan_view import part
-from tonnage.cli.session import Missing
 from tonnage.cluster.port import Object
 from tonnage.rendering.names import PLAN
 from tonnage.rendering.observations import Pod

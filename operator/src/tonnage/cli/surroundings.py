@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from tonnage.cli.errors import UsageError
+from tonnage.cli.errors import Missing, UsageError
 from tonnage.cli.manifests import Found, read_objects
-from tonnage.cli.session import Here, Missing, ask, read_all
-from tonnage.cluster.port import CONFIG_MAP, LLM_DEPLOYMENT, NODE, Object
+from tonnage.cluster.port import Object
 from tonnage.cluster.records import node_record
 from tonnage.gpus.nodes import Node
-from tonnage.rendering.names import COMPONENT, PLAN_COMPONENT, Owner
+from tonnage.rendering.names import Owner
 from tonnage.rendering.plan import Kept, kept_plans, read_kept
 
 
@@ -70,26 +68,6 @@ def offline(options: argparse.Namespace) -> Surroundings:
         raise UsageError(f"{' '.join(options.node)} holds no Node: kubectl get nodes -o yaml prints them")
     return Surroundings(
         namespace=options.namespace or "default", nodes=tuple(_node(found) for found in bodies)
-    )
-
-
-def online(options: argparse.Namespace, asked: Sequence[Mapping[str, Any]]) -> Surroundings:
-    """What the cluster has for these objects. Raises UsageError where there is none."""
-    return ask(options, lambda here: _gather(here, asked))
-
-
-async def _gather(here: Here, asked: Sequence[Mapping[str, Any]]) -> Surroundings:
-    nodes = await read_all(here, NODE)
-    namespaces = sorted({body["metadata"].get("namespace") or here.namespace for body in asked})
-    selector = f"{COMPONENT}={PLAN_COMPONENT}"
-    return Surroundings(
-        namespace=here.namespace,
-        context=here.context,
-        nodes=nodes if isinstance(nodes, Missing) else tuple(map(node_record, nodes)),
-        objects={each: await read_all(here, LLM_DEPLOYMENT, namespace=each) for each in namespaces},
-        plans={
-            each: await read_all(here, CONFIG_MAP, namespace=each, selector=selector) for each in namespaces
-        },
     )
 
 

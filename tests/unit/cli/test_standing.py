@@ -1,0 +1,189 @@
+"""`tonnage plan` beside a cluster: kept plans, what stands, and rights that are missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tonnage.cli.errors import Missing, UsageError
+from tonnage.cli.outcome import Outcome, outcomes
+from tonnage.cli.plan_document import document
+from tonnage.cli.plan_text import lines_of
+from tonnage.cli.style import Style
+from tonnage.cli.surroundings import Surroundings
+from tonnage.rendering.names import Owner
+from tonnage.rendering.plan import build_plan_config_map, build_plan_status
+from unit.cli.plan_files import around, found, llm, node
+
+OWNER = Owner(namespace="default", name="chat", uid="u1")
+FORBIDDEN = Missing("you may not list all nodes: forbidden")
+
+
+def outcome(body: dict[str, Any], place: Surroundings, **options: Any) -> Outcome:
+    return outcomes([found(body)], place, models=(), version=None, **options)[0]
+
+
+def running(body: dict[str, Any], *, engine: str = "0.32.0") -> tuple[dict[str, Any], dict[str, Any]]:
+    """The object as it stands after the operator planned it, and the ConfigMap of its plan."""
+    planned = outcomes([found(body)], around(), models=(), version=engine)[0]
+    assert planned.decision is not None
+    assert planned.spec is not None
+    kept, plan_hash = planned.decision.kept, planned.decision.plan_hash
+    spec = planned.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    standing = {
+        **body,
+        "metadata": {"name": "chat", "namespace": "default", "uid": OWNER.uid, "generation": 1},
+        "spec": spec,
+        "status": {"observedGeneration": 1, "plan": build_plan_status(kept.plan, plan_hash=plan_hash)},
+    }
+    return standing, build_plan_config_map(kept, plan_hash=plan_hash, spec=planned.spec, owner=OWNER)
+
+
+def beside(
+    standing: dict[str, Any], plan: dict[str, Any], *nodes: dict[str, Any], **known: Any
+) -> Surroundings:
+    return around(*nodes, **{"objects": {"default": [standing]}, "plans": {"default": [plan]}, **known})
+
+
+def text(answer: Outcome, place: Surroundings) -> str:
+    return " ".join(" ".join(lines_of(answer, place, Style())).split())
+
+
+def test_an_unchanged_object_keeps_its_plan_even_where_no_node_would_do() -> None:
+    standing, plan = running(llm())
+    place = beside(standing, plan, node(memory="1Gi"))
+    answer = outcome(llm(), place)
+    assert answer.decision is not None
+    assert not answer.decision.made
+    assert answer.standing is not None
+    assert (answer.standing.effect, answer.standing.changes) == ("keep", ())
+    assert "is in force and stays" in text(answer, place)
+    assert answer.model is not None
+    assert (answer.model.origin, answer.model.weights) == ("plan", "read")
+
+
+def test_a_changed_object_replaces_its_plan_and_says_which_fields_differ() -> None:
+    standing, plan = running(llm())
+    place = beside(standing, plan)
+    answer = outcome(llm(workload={"contextLength": 1024, "concurrency": 8}, replicas=3), place)
+    assert answer.standing is not None
+    assert answer.standing.effect == "replace"
+    assert answer.standing.plan_hash == standing["status"]["plan"]["hash"]
+    assert [(c.field, c.before, c.after) for c in answer.standing.changes] == [
+        ("replicas", None, 3),
+        ("workload.contextLength", 2048, 1024),
+        ("workload.typicalTokens", 512, None),
+    ]
+    told = text(answer, place)
+    assert "applying this replaces it by" in told
+    assert "replicas (absent) -> 3; workload.contextLength 2048 -> 1024" in told
+
+
+def test_what_the_plan_does_not_depend_on_keeps_it() -> None:
+    standing, plan = running(llm())
+    answer = outcome(llm(replicas=3), beside(standing, plan))
+    assert answer.standing is not None
+    assert (answer.standing.effect, len(answer.standing.changes)) == ("keep", 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"), [({"quality": "Economy"}, 3), ({"workload": {"concurrency": 65000}}, 1)]
+)
+def test_a_change_that_gets_no_plan_leaves_what_serves(change: dict[str, Any], code: int) -> None:
+    standing, plan = running(llm())
+    place = beside(standing, plan)
+    answer = outcome(llm(**change), place)
+    assert answer.code == code
+    assert answer.standing is not None
+    assert answer.standing.effect == "none"
+    assert "what it serves goes on" in text(answer, place)
+
+
+def test_an_object_that_does_not_exist_yet() -> None:
+    place = around(objects={"default": []}, plans={"default": []})
+    answer = outcome(llm(), place)
+    assert answer.standing is not None
+    assert (answer.standing.exists, answer.standing.effect) == (False, "create")
+    assert "there is no chat in the cluster yet" in text(answer, place)
+
+
+def test_an_object_without_a_plan_so_far() -> None:
+    standing, plan = running(llm())
+    del standing["status"]
+    place = beside(standing, plan, plans={"default": []})
+    answer = outcome(llm(), place)
+    assert answer.standing is not None
+    assert answer.standing.effect == "plan"
+    assert "has no plan yet" in text(answer, place)
+
+
+def test_plans_of_an_object_that_had_the_name_before_do_not_count() -> None:
+    standing, plan = running(llm())
+    standing["metadata"]["uid"] = "u2"
+    answer = outcome(llm(), beside(standing, plan))
+    assert answer.decision is not None
+    assert answer.decision.made
+
+
+def test_a_neighbours_plan_tells_the_model_and_the_operators_engine() -> None:
+    standing, plan = running(llm(), engine="0.33.0")
+    answer = outcome(llm("other"), beside(standing, plan))
+    assert answer.model is not None
+    assert answer.model.origin == "plan"
+    assert (answer.version, answer.version_from) == ("0.33.0", "cluster")
+
+
+def test_an_engine_that_an_object_names_is_not_the_operators() -> None:
+    standing, plan = running(llm(engine={"version": "0.33.0"}))
+    answer = outcome(llm("other"), beside(standing, plan))
+    assert (answer.version, answer.version_from) == ("0.32.0", "release")
+
+
+def test_a_plan_of_another_version_of_tonnage_is_passed_over() -> None:
+    standing, plan = running(llm())
+    plan["data"]["kept.json"] = '{"schema": 99}'
+    answer = outcome(llm(), beside(standing, plan))
+    assert answer.decision is not None
+    assert answer.decision.made
+    assert answer.model is not None
+    assert answer.model.origin == "catalogue"
+
+
+def test_without_rights_to_nodes_only_a_new_plan_is_impossible() -> None:
+    standing, plan = running(llm())
+    place = Surroundings(
+        namespace="default",
+        context="kind",
+        nodes=FORBIDDEN,
+        objects={"default": [standing]},
+        plans={"default": [plan]},
+    )
+    kept = outcome(llm(), place)
+    assert kept.decision is not None
+    assert document([kept], place, skipped=[])["nodes"] is None
+    with pytest.raises(UsageError, match="you may not list all nodes: forbidden; ask for the right to list"):
+        outcome(llm(quality="Lossless"), place)
+
+
+def test_without_rights_to_objects_it_is_said_that_nothing_is_known() -> None:
+    why = Missing("you may not list llmdeployments in default: forbidden")
+    place = around(objects={"default": why}, plans={"default": why})
+    answer = outcome(llm(), place)
+    assert answer.standing is not None
+    assert answer.standing.exists is None
+    assert "whether this one exists is not known" in text(answer, place)
+
+
+def test_machine_form_of_what_stands() -> None:
+    standing, plan = running(llm())
+    place = beside(standing, plan)
+    shown = document([outcome(llm(replicas=2), place)], place, skipped=[])
+    assert shown["context"] == "kind"
+    assert shown["objects"][0]["kept"] is True
+    assert shown["objects"][0]["standing"] == {
+        "exists": True,
+        "plan_hash": standing["status"]["plan"]["hash"],
+        "effect": "keep",
+        "changes": [{"field": "replicas", "before": None, "after": 2}],
+    }
