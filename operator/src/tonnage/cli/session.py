@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 from tonnage.cli.errors import Missing, UsageError
+from tonnage.cluster.guard import GuardedCluster
 from tonnage.cluster.kubeconfig import KubeconfigError, open_session
 from tonnage.cluster.kubernetes import KubernetesCluster
 from tonnage.cluster.port import ApiError, Cluster, Kind, Object
 
 T = TypeVar("T")
-_UNAUTHORIZED, _FORBIDDEN = 401, 403
+_UNAUTHORIZED = 401
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,7 @@ async def read_one(here: Here, kind: Kind, *, namespace: str, name: str) -> Obje
 
 
 def _why(error: ApiError, what: str, *, verb: str = "list") -> str:
-    if error.status == _FORBIDDEN:
+    if error.forbidden:
         return f"you may not {verb} {what}: {error.message}"
     if error.status == _UNAUTHORIZED:
         return f"the API server does not know you ({error.message}): renew the credentials of the kubeconfig"
@@ -76,7 +78,9 @@ async def _opened(options: argparse.Namespace) -> AsyncIterator[Here]:
     try:
         # nothing here writes, and nothing here could
         yield Here(
-            cluster=KubernetesCluster(session.client, may_write=lambda: False),
+            cluster=GuardedCluster(
+                KubernetesCluster(session.client), may_write=lambda: False, clock=time.monotonic
+            ),
             context=session.context,
             namespace=options.namespace or session.namespace,
         )
