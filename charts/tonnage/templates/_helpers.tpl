@@ -1,3 +1,8 @@
+{{- /* unique in the cluster: two releases of one name live in two namespaces */}}
+{{- define "tonnage.roleName" -}}
+{{ .Release.Namespace }}:{{ .Release.Name }}
+{{- end }}
+
 {{- define "tonnage.image" -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
