@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,10 @@ import pytest
 import yaml
 
 from harness.paths import BIN, REPOSITORY
+from harness.restricted import faults
+from harness.rights import granted
+from tonnage.rendering.names import COMPONENT, MANAGED_BY, MANAGER, WORKER
+from tonnage.rendering.settings import WORKER_PORT
 
 CHART = REPOSITORY / "charts" / "tonnage"
 HELM = BIN / "helm"
@@ -53,17 +59,162 @@ def test_the_operator_is_restricted(helm: Path) -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert "volumes" not in pod
+    # the token's volume is added by the API server
+    assert faults({"spec": pod}, token=True) == ["not exactly one bound token"]
 
 
-def test_the_rights_hold_no_secret_no_wildcard_and_no_escalation(helm: Path) -> None:
-    bodies = rendered(helm)
-    rules = one(bodies, "ClusterRole")["rules"] + one(bodies, "Role")["rules"]
-    resources = {resource for rule in rules for resource in rule["resources"]}
-    verbs = {verb for rule in rules for verb in rule["verbs"]}
-    assert not resources & {"secrets", "*", "roles", "clusterroles", "serviceaccounts", "pods/exec"}
-    assert verbs <= {"get", "list", "watch", "create", "patch", "update", "delete"}
-    writable = {r for rule in rules for r in rule["resources"] if {"patch", "create"} & set(rule["verbs"])}
+WATCHING = ("--set", "watchNamespaces={team-a,team-b}")
+
+
+def roles(bodies: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    """Rules by kind, namespace and name."""
+    return {
+        (b["kind"], b["metadata"].get("namespace", ""), b["metadata"]["name"]): b["rules"]
+        for b in bodies
+        if b["kind"] in ("Role", "ClusterRole")
+    }
+
+
+def bindings(bodies: list[dict[str, Any]]) -> dict[tuple[str, str, str], tuple[str, str, str]]:
+    """Which role each binding binds; all to the operator's account and nobody else."""
+    found = {}
+    for body in bodies:
+        if body["kind"] in ("RoleBinding", "ClusterRoleBinding"):
+            (subject,) = body["subjects"]
+            assert (subject["kind"], subject["namespace"]) == ("ServiceAccount", "tonnage-system")
+            namespace, role = body["metadata"].get("namespace", ""), body["roleRef"]
+            assert role["kind"] == body["kind"].removesuffix("Binding")
+            found[body["kind"], namespace, body["metadata"]["name"]] = (role["kind"], namespace, role["name"])
+    return found
+
+
+@pytest.mark.parametrize("values", [(), WATCHING])
+def test_the_rights_hold_no_secret_no_wildcard_and_no_escalation(helm: Path, values: tuple[str, ...]) -> None:
+    rights = [grant.right for grant in granted(rendered(helm, *values))]  # a wildcard is an error
+    resources = {right.resource for right in rights}
+    assert not resources & {"secrets", "roles", "clusterroles", "serviceaccounts", "namespaces"}
+    assert {resource for resource in resources if "/" in resource} == {"llmdeployments/status"}
+    assert {right.verb for right in rights} <= {"get", "list", "watch", "create", "patch", "update", "delete"}
+    writable = {right.resource for right in rights if right.verb in ("patch", "create", "update", "delete")}
     assert not writable & {"pods", "nodes", "llmdeployments"}
+
+
+def test_every_role_is_bound_and_every_binding_has_its_role(helm: Path) -> None:
+    for values in ((), WATCHING, ("--set", "rbac.nodes=false")):
+        bodies = rendered(helm, *values)
+        bound = bindings(bodies)
+        assert sorted(bound.values()) == sorted(roles(bodies))
+
+
+def test_without_names_one_cluster_role_holds_what_is_namespaced(helm: Path) -> None:
+    found = roles(rendered(helm))
+    assert set(found) == {
+        ("ClusterRole", "", "tonnage-system:tonnage"),
+        ("ClusterRole", "", "tonnage-system:tonnage:nodes"),
+        ("Role", "tonnage-system", "tonnage"),
+    }
+
+
+def test_with_names_each_namespace_has_the_same_role_and_the_cluster_nodes_alone(helm: Path) -> None:
+    found, wide = roles(rendered(helm, *WATCHING)), roles(rendered(helm))
+    name = "tonnage-system:tonnage"
+    assert set(found) == {
+        ("Role", "team-a", name),
+        ("Role", "team-b", name),
+        ("ClusterRole", "", f"{name}:nodes"),
+        ("Role", "tonnage-system", "tonnage"),
+    }
+    namespaced = wide["ClusterRole", "", name]
+    assert found["Role", "team-a", name] == found["Role", "team-b", name] == namespaced
+    nodes = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}]
+    assert found["ClusterRole", "", f"{name}:nodes"] == nodes
+
+
+def test_without_nodes_a_namespaced_release_has_no_cluster_role(helm: Path) -> None:
+    bodies = rendered(helm, *WATCHING, "--set", "rbac.nodes=false", "--set", "crds.enabled=false")
+    assert {b["kind"] for b in bodies} == {"ServiceAccount", "Role", "RoleBinding", "Deployment"}
+    assert variables(bodies)["TONNAGE_READ_NODES"] == "false"
+
+
+def test_the_operator_is_told_what_its_rights_are(helm: Path) -> None:
+    wide, narrow = variables(rendered(helm)), variables(rendered(helm, *WATCHING))
+    assert (wide["TONNAGE_WATCH_NAMESPACES"], wide["TONNAGE_READ_NODES"]) == ("", "true")
+    assert (narrow["TONNAGE_WATCH_NAMESPACES"], narrow["TONNAGE_READ_NODES"]) == ("team-a,team-b", "true")
+
+
+def variables(bodies: list[dict[str, Any]]) -> dict[str, str]:
+    (container,) = one(bodies, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return {v["name"]: v["value"] for v in container["env"] if "value" in v}
+
+
+def test_releases_of_one_name_in_two_namespaces_share_no_cluster_wide_name(helm: Path) -> None:
+    def names(namespace: str) -> set[str]:
+        bodies = rendered(helm, "--namespace", namespace)
+        wide = [b for b in bodies if b["kind"] in ("ClusterRole", "ClusterRoleBinding")]
+        return {b["metadata"]["name"] for b in wide}
+
+    assert names("a")
+    assert not names("a") & names("b")
+
+
+def test_the_lease_alone_is_named(helm: Path) -> None:
+    named = [g for g in granted(rendered(helm)) if g.names]
+    assert {(g.right.resource, g.namespace, g.names) for g in named} == {
+        ("leases", "tonnage-system", ("tonnage-operator",))
+    }
+    assert variables(rendered(helm))["TONNAGE_LEASE"] == "tonnage-operator"
+
+
+def test_only_the_operators_pod_asks_for_a_token(helm: Path) -> None:
+    bodies = rendered(helm)
+    assert one(bodies, "ServiceAccount")["automountServiceAccountToken"] is False
+    assert one(bodies, "Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+    assert "Secret" not in {b["kind"] for b in bodies}
+
+
+def test_two_operators_have_a_disruption_budget_and_one_has_none(helm: Path) -> None:
+    assert "PodDisruptionBudget" not in {b["kind"] for b in rendered(helm)}
+    bodies = rendered(helm, "--set", "replicas=2")
+    budget = one(bodies, "PodDisruptionBudget")["spec"]
+    labels = one(bodies, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_the_network_policy_is_off_until_it_is_asked_for(helm: Path) -> None:
+    assert "NetworkPolicy" not in {b["kind"] for b in rendered(helm)}
+    bodies = rendered(helm, "--set", "networkPolicy.enabled=true", *WATCHING)
+    policy = one(bodies, "NetworkPolicy")["spec"]
+    labels = one(bodies, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in policy
+    server, workers = policy["egress"]
+    assert [port["port"] for port in server["ports"]] == [443, 6443]
+    (peer,) = workers["to"]
+    (expression,) = peer["namespaceSelector"]["matchExpressions"]
+    assert expression["values"] == ["team-a", "team-b"]
+    assert peer["podSelector"]["matchLabels"] == {MANAGED_BY: MANAGER, COMPONENT: WORKER}
+    assert [port["port"] for port in workers["ports"]] == [WORKER_PORT]
+
+
+def test_the_network_policy_narrows_the_api_server_and_opens_metrics(helm: Path) -> None:
+    settings = [
+        "networkPolicy.enabled=true",
+        "networkPolicy.apiServer.to[0].ipBlock.cidr=10.0.0.1/32",
+        "networkPolicy.apiServer.ports={6443}",
+        "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=watch",
+    ]
+    bodies = rendered(helm, *(part for setting in settings for part in ("--set", setting)))
+    policy = one(bodies, "NetworkPolicy")["spec"]
+    assert policy["egress"][0] == {
+        "ports": [{"port": 6443, "protocol": "TCP"}],
+        "to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}],
+    }
+    assert policy["egress"][1]["to"][0]["namespaceSelector"] == {}
+    (ingress,) = policy["ingress"]
+    assert ingress["from"] == [{"namespaceSelector": {"matchLabels": {"team": "watch"}}}]
+    assert ingress["ports"] == [{"port": "health", "protocol": "TCP"}]
 
 
 def test_the_crd_is_the_generated_one_and_stays_when_the_release_goes(helm: Path) -> None:
@@ -77,15 +228,62 @@ def test_the_crd_is_the_generated_one_and_stays_when_the_release_goes(helm: Path
 
 @pytest.mark.parametrize(
     "setting",
-    ["image.repo=x", "replicas=-1", "worker.engineVersion=latest", "logLevel=LOUD", "image.repository="],
+    [
+        "image.repository=",
+        "replicas=-1",
+        "worker.engineVersion=latest",
+        "logLevel=LOUD",
+        "watchNamespaces={a*}",
+        "watchNamespaces={a,a}",
+        "watchNamespaces=a",
+        "rbac.nodes=perhaps",
+        "networkPolicy.apiServer.ports={}",
+        "networkPolicy.metricsFrom[0].ip=10.0.0.1",
+        "resources.limits.memory=much",
+        "resources.limits.gpu=1",
+        "tolerations[0].effect=Never",
+        "imagePullSecrets={registry}",
+        "affinity.node.x=1",
+        "crds.enabled=perhaps",
+    ],
 )
 def test_a_wrong_value_is_refused(helm: Path, setting: str) -> None:
     done = template(helm, "--set", setting)
     assert done.returncode != 0
-    assert setting.split("=", maxsplit=1)[0].rsplit(".", maxsplit=1)[-1] in done.stderr
+    assert re.split(r"[.\[=]", setting)[0] in done.stderr
 
 
-def test_the_schema_knows_every_value() -> None:
+def typos(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Each key of the values, misspelt, as helm's --set takes it."""
+    for key, value in values.items():
+        yield ".".join((*path, f"{key}x")) + "=1"
+        if isinstance(value, dict) and value:
+            yield from typos(value, (*path, key))
+
+
+def test_a_typo_in_any_value_is_refused(helm: Path) -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    tried = list(typos(values))
+    assert len(tried) > 25
+    taken = [typo for typo in tried if template(helm, "--set", typo).returncode == 0]
+    assert taken == []
+
+
+def closed(schema: dict[str, Any], path: str = "") -> Iterator[str]:
+    """Objects of a schema that take names they do not know."""
+    if schema.get("type") == "object" and "additionalProperties" not in schema:
+        yield path
+    for key in ("properties", "patternProperties", "definitions"):
+        for name, part in schema.get(key, {}).items():
+            yield from closed(part, f"{path}.{name}")
+    if "items" in schema:
+        yield from closed(schema["items"], f"{path}[]")
+
+
+def test_the_schema_knows_every_value_and_leaves_only_kubernetes_own_types_open() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     schema = json.loads((CHART / "values.schema.json").read_text())
-    assert set(values) <= set(schema["properties"])
+    assert set(values) == set(schema["properties"]) - {"global"}
+    affinities = {f".affinity.{kind}" for kind in ("nodeAffinity", "podAffinity", "podAntiAffinity")}
+    peers = {f".networkPeers[].{name}" for name in ("ipBlock", "namespaceSelector", "podSelector")}
+    assert set(closed(schema)) == {".global", *affinities, *peers}

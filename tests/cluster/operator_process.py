@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from harness.chart import ENGINE_VERSION, NAMESPACE, RELEASE
 from harness.cluster import Cluster
@@ -21,6 +25,40 @@ from harness.steps import run
 from harness.waiting import wait_until
 
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
+RIGHTS = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
+IMAGES = {
+    "image.repository=tonnage/operator",
+    "image.tag=test",
+    "worker.image=tonnage/worker:test",
+    f"worker.engineVersion={ENGINE_VERSION}",
+}
+
+
+@dataclass(frozen=True)
+class Release:
+    """An installation of the chart in `NAMESPACE`, with its values as helm's --set takes them."""
+
+    name: str = RELEASE
+    values: tuple[str, ...] = ()
+
+    @property
+    def account(self) -> str:
+        """The operator's user name."""
+        return f"system:serviceaccount:{NAMESPACE}:{self.name}"
+
+    def manifests(self) -> list[dict[str, Any]]:
+        """What helm would install, but for the CustomResourceDefinition."""
+        values = ["--set", "crds.enabled=false"]
+        for value in (*sorted(IMAGES), *self.values):
+            values += ["--set", value]
+        chart = REPOSITORY / "charts" / "tonnage"
+        argv: list[str | Path] = [BIN / "helm", "template", self.name, chart, "-n", NAMESPACE, *values]
+        return [body for body in yaml.safe_load_all(run("render the chart", argv)) if body]
+
+    def environment(self) -> dict[str, str]:
+        """The variables that the operator's container is given as they stand."""
+        (pod,) = [b["spec"]["template"]["spec"] for b in self.manifests() if b["kind"] == "Deployment"]
+        return {v["name"]: v["value"] for v in pod["containers"][0]["env"] if "value" in v}
 
 
 @dataclass
@@ -56,40 +94,42 @@ class OperatorProcess:
         return self.process.wait(timeout=30)
 
 
-def install_rights(cluster: Cluster) -> None:
+def install_rights(cluster: Cluster, release: Release | None = None) -> None:
     """The CRD and the chart's RBAC, without its Deployment."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(REPOSITORY / "crds"))
     cluster.kubectl("wait", "--for=condition=Established", "crd/llmdeployments.tonnage.dev", "--timeout=60s")
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    rbac = run(
-        "render rbac",
-        [
-            BIN / "helm",
-            "template",
-            RELEASE,
-            REPOSITORY / "charts" / "tonnage",
-            "--namespace",
-            NAMESPACE,
-            "--show-only",
-            "templates/rbac.yaml",
-        ],
-    )
-    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=rbac)
+    apply_rights(cluster, rights(release or Release()))
+
+
+def apply_rights(cluster: Cluster, manifests: Sequence[Mapping[str, Any]]) -> None:
+    """Create or update roles and bindings, each in its own namespace."""
+    bundle = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=bundle)
+
+
+def rights(release: Release) -> list[dict[str, Any]]:
+    """The chart's account, roles and bindings."""
+    return [body for body in release.manifests() if body["kind"] in RIGHTS]
 
 
 @contextmanager
 def operator_process(
-    cluster: Cluster, *, port: int, identity: str = "one", ready: bool = True
+    cluster: Cluster,
+    *,
+    port: int,
+    identity: str = "one",
+    ready: bool = True,
+    release: Release | None = None,
 ) -> Iterator[OperatorProcess]:
     """Run the operator until the block ends; it is waited for until it is `ready`, or just alive."""
+    release = release or Release()
     log = cluster.state / "logs" / f"operator-{identity}.log"
     environment = {
         **os.environ,
-        "KUBECONFIG": str(cluster.account_kubeconfig(RELEASE, namespace=NAMESPACE)),
+        **release.environment(),
+        "KUBECONFIG": str(cluster.account_kubeconfig(release.name, namespace=NAMESPACE)),
         "NO_PROXY": cluster.environment["NO_PROXY"],
-        "TONNAGE_OPERATOR_IMAGE": "tonnage/operator:test",
-        "TONNAGE_WORKER_IMAGE": "tonnage/worker:test",
-        "TONNAGE_ENGINE_VERSION": ENGINE_VERSION,
         "TONNAGE_NAMESPACE": NAMESPACE,
         "TONNAGE_IDENTITY": identity,
         "TONNAGE_HEALTH_PORT": str(port),

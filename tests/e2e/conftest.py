@@ -11,10 +11,24 @@ from harness.cluster import Cluster
 from harness.engine.models import models_directory
 from harness.images import catalogue
 from harness.models_volume import make_claim
+from harness.restricted import SeenPods, watched_pods
 
 
 @pytest.fixture(scope="session")
-def cluster(real_cluster: Cluster) -> Cluster:
+def started_at(real_cluster: Cluster) -> int:
+    """Where the audit log ended before the operator was installed."""
+    return real_cluster.audit.position()
+
+
+@pytest.fixture(scope="session")
+def seen_pods(real_cluster: Cluster) -> Iterator[SeenPods]:
+    """All pods that there were since the session began."""
+    with watched_pods(real_cluster) as seen:
+        yield seen
+
+
+@pytest.fixture(scope="session")
+def cluster(real_cluster: Cluster, started_at: int, seen_pods: SeenPods) -> Cluster:
     """The real node with the operator running in it."""
     operator = real_cluster.load(catalogue.operator())
     worker = real_cluster.load(catalogue.worker_cpu())

@@ -1,4 +1,4 @@
-"""Reads the API server's audit log: every write, with who did it."""
+"""Reads the API server's audit log: every write, and every read of the operator, with who did it."""
 
 import json
 from collections.abc import Iterator
@@ -6,20 +6,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+READS = {"get", "list", "watch"}
+
 
 @dataclass(frozen=True)
-class Write:
-    """One write that the API server answered."""
+class Request:
+    """One request that the API server answered; `path` has no query. One for a URL that is no resource has
+    neither group nor resource."""
 
     time: str
     user: str
     verb: str
+    path: str
+    group: str
     resource: str
     subresource: str
     namespace: str
     name: str
     code: int
     user_agent: str
+
+
+@dataclass(frozen=True)
+class Write(Request):
+    """A request that asked for a change."""
 
 
 @dataclass(frozen=True)
@@ -37,27 +47,35 @@ class AuditLog:
     ) -> list[Write]:
         """Writes since a position, narrowed by the end of the user's name, namespace and resource."""
         return [
-            write
-            for write in self._read(after)
-            if write.user.endswith(user)
-            and namespace in {"", write.namespace}
-            and resource in {"", write.resource}
+            request
+            for request in self.requests(after=after, user=user)
+            if isinstance(request, Write)
+            and namespace in {"", request.namespace}
+            and resource in {"", request.resource}
         ]
 
-    def _read(self, after: int) -> Iterator[Write]:
+    def requests(self, *, after: int = 0, user: str = "") -> list[Request]:
+        """Requests since a position, reads only of ServiceAccounts of `tonnage-system`, each watch twice:
+        when it was answered, and when it ended."""
+        return [request for request in self._read(after) if request.user.endswith(user)]
+
+    def _read(self, after: int) -> Iterator[Request]:
         with self.path.open("rb") as log:
             log.seek(after)
             for line in log:
                 if line.endswith(b"\n"):  # the last line may be half written
-                    yield _write(json.loads(line))
+                    yield _request(json.loads(line))
 
 
-def _write(event: dict[str, Any]) -> Write:
+def _request(event: dict[str, Any]) -> Request:
     target = event.get("objectRef", {})
-    return Write(
+    kind = Request if event["verb"] in READS else Write
+    return kind(
         time=event["stageTimestamp"],
         user=event["user"].get("username", ""),
         verb=event["verb"],
+        path=event["requestURI"].partition("?")[0],
+        group=target.get("apiGroup", ""),
         resource=target.get("resource", ""),
         subresource=target.get("subresource", ""),
         namespace=target.get("namespace", ""),

@@ -3,6 +3,9 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from harness.cluster import Cluster
 from harness.paths import REPOSITORY
@@ -70,3 +73,10 @@ def scale_operator(cluster: Cluster, replicas: int) -> None:
     else:
         selector = f"app.kubernetes.io/instance={RELEASE}"
         cluster.kubectl("wait", "--for=delete", "pod", "-l", selector, "-n", NAMESPACE, "--timeout=120s")
+
+
+def installed(cluster: Cluster) -> list[dict[str, Any]]:
+    """The objects of the release, as helm installed them."""
+    argv = [cluster.program("helm"), "get", "manifest", RELEASE, "-n", NAMESPACE]
+    text = run("helm get manifest", argv, env=cluster.environment)
+    return [body for body in yaml.safe_load_all(text) if body]

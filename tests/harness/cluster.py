@@ -107,6 +107,11 @@ class Cluster:
         flags = ["--ignore-not-found", f"--wait={str(wait).lower()}"]
         self.kubectl("delete", kind, name, "-n", namespace, *flags)
 
+    def remove(self, *manifests: Manifest) -> None:
+        """Delete these objects; absent is fine."""
+        bundle = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
+        self.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=bundle)
+
     def load(self, image: Image) -> str:
         """Put an image on the real node unless it is there; returns its reference."""
         reference = image.reference

@@ -1,0 +1,166 @@
+"""Last of all: the operator's rights are those that it used, no more and no fewer; its pods are restricted.
+
+What a whole run of these tests asked of the API server is compared with the chart. The scenario at the top
+makes the file complete without the others: it asks for everything the operator ever asks for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.objects import llm, plan_map, uid, wait_for
+from harness import chart
+from harness.audit import Request
+from harness.cluster import Cluster
+from harness.restricted import SeenPods, faults
+from harness.rights import Grant, Right, granted, used
+from harness.steps import say
+from harness.waiting import wait_until
+
+pytestmark = pytest.mark.e2e
+START_SECONDS = 600
+OPERATOR = f"system:serviceaccount:{chart.NAMESPACE}:{chart.RELEASE}"
+LEASE = f"{chart.RELEASE}-operator"
+# discovery, which Kubernetes lets every authenticated user read (ClusterRole system:discovery)
+PUBLIC_PATHS = ("/version", "/api", "/apis")
+
+
+@pytest.fixture(scope="module")
+def asked(cluster: Cluster, namespace: str, started_at: int) -> list[Request]:
+    """What the operator asked for since it was installed: everything it can be made to ask for."""
+    _a_plan_replaces_another(cluster, namespace)
+    _a_failed_inspection_is_repeated(cluster, namespace)
+    _the_lease_is_lost_made_anew_and_given_up(cluster)
+    return cluster.audit.requests(after=started_at, user=OPERATOR)
+
+
+def _a_plan_replaces_another(cluster: Cluster, namespace: str) -> None:
+    body = llm(template={"resources": {"cpu": "250m"}})
+    cluster.apply(body, namespace=namespace)
+    wait_for(cluster, "Ready", "True", namespace=namespace, seconds=START_SECONDS)
+    old = plan_map(cluster, namespace=namespace)["metadata"]["name"]
+    body["spec"]["workload"]["concurrency"] = 12
+    cluster.apply(body, namespace=namespace)
+    wait_until(
+        "the old plan to be pruned",
+        lambda: not uid(cluster, "configmap", old, namespace=namespace),
+        seconds=START_SECONDS,
+    )
+
+
+def _a_failed_inspection_is_repeated(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(llm("lost", model={"uri": "pvc://models/nope"}), namespace=namespace)
+    why = "ModelPathMissing"
+    wait_for(cluster, "ModelResolved", "False", namespace=namespace, name="lost", reason=why, seconds=120)
+    labels = "tonnage.dev/component=inspect,tonnage.dev/deployment=lost"
+    (job,) = cluster.find("jobs", namespace=namespace, labels=labels)
+    first = job["metadata"]
+
+    def anew() -> bool:
+        return uid(cluster, "job", first["name"], namespace=namespace) not in ("", first["uid"])
+
+    wait_until("another inspection", anew, seconds=120)
+
+
+def _the_lease_is_lost_made_anew_and_given_up(cluster: Cluster) -> None:
+    before = uid(cluster, "lease", LEASE, namespace=chart.NAMESPACE)
+    cluster.delete("lease", LEASE, namespace=chart.NAMESPACE)
+    wait_until(
+        "a new lease",
+        lambda: uid(cluster, "lease", LEASE, namespace=chart.NAMESPACE) not in ("", before),
+        seconds=60,
+    )
+    chart.scale_operator(cluster, 0)
+    held = cluster.get("lease", LEASE, namespace=chart.NAMESPACE) or {}
+    assert not held["spec"].get("holderIdentity")
+    chart.scale_operator(cluster, 1)
+
+
+@pytest.fixture(scope="module")
+def grants(cluster: Cluster) -> list[Grant]:
+    """What the chart grants, as it was installed."""
+    manifest = chart.installed(cluster)
+    bound = {(b["roleRef"]["kind"], b["roleRef"]["name"]) for b in manifest if b["kind"].endswith("Binding")}
+    roles = [b for b in manifest if (b["kind"], b["metadata"]["name"]) in bound]
+    return granted(roles)
+
+
+def test_the_rights_are_those_that_are_used(asked: list[Request], grants: list[Grant]) -> None:
+    needed = {right for request in asked for right in used(request)}
+    allowed = {grant.right for grant in grants}
+    say(f"{len(asked)} requests of the operator used {len(needed)} rights")
+    assert [str(right) for right in sorted(allowed - needed)] == [], "granted, but never used"
+    assert [str(right) for right in sorted(needed - allowed)] == [], "used, but not granted"
+
+
+def test_each_request_is_covered_where_it_was_made(asked: list[Request], grants: list[Grant]) -> None:
+    uncovered = {
+        (str(right), request.namespace, request.name)
+        for request in asked
+        for right in used(request)
+        # a create has no name yet when its right is asked for
+        if not any(g.covers(right, namespace=request.namespace, name=request.name) for g in grants)
+    }
+    assert uncovered == set()
+
+
+def test_nothing_that_it_asked_for_was_forbidden(asked: list[Request]) -> None:
+    refused = {(r.verb, r.path) for r in asked if r.code in (401, 403)}
+    assert refused == set()
+
+
+def test_beside_resources_it_reads_discovery_at_most(asked: list[Request]) -> None:
+    others = {(r.verb, r.path) for r in asked if not r.resource}
+    strange = {
+        (verb, path)
+        for verb, path in others
+        if verb != "get" or not any(path == p or path.startswith(f"{p}/") for p in PUBLIC_PATHS)
+    }
+    assert strange == set()
+
+
+def test_the_comparison_would_notice(asked: list[Request], grants: list[Grant]) -> None:
+    """One right too many and one too few are both seen."""
+    needed = {right for request in asked for right in used(request)}
+    extra = Right("", "secrets", "get")
+    assert extra not in needed
+    lease = next(g for g in grants if g.names)
+    assert not lease.covers(lease.right, namespace=chart.NAMESPACE, name="another")
+    assert not lease.covers(lease.right, namespace="default", name=LEASE)
+
+
+def _ours(pod: dict[str, Any]) -> str:
+    """Which of our pods it is; empty if it is none."""
+    meta = pod["metadata"]
+    labels = meta.get("labels", {})
+    if meta["namespace"] == chart.NAMESPACE:
+        return "operator"
+    made = labels.get("app.kubernetes.io/managed-by") == "tonnage"
+    return str(labels.get("tonnage.dev/component", "?")) if made else ""
+
+
+def test_all_pods_that_were_made_are_restricted(
+    cluster: Cluster, asked: list[Request], seen_pods: SeenPods
+) -> None:
+    pods = [(kind, pod) for pod in seen_pods.all() if (kind := _ours(pod))]
+    assert {kind for kind, _ in pods} == {"operator", "inspect", "worker"}
+    say(f"{len(pods)} pods of the operator were looked at")
+    found = {(kind, fault) for kind, pod in pods for fault in faults(pod, token=kind == "operator")}
+    assert found == set()
+    for kind, pod in pods:
+        expected = chart.RELEASE if kind == "operator" else "default"
+        assert pod["spec"]["serviceAccountName"] == expected
+
+
+def test_no_token_is_kept_in_a_secret(cluster: Cluster, asked: list[Request]) -> None:
+    kinds = cluster.kubectl("get", "secrets", "-A", "-o", "jsonpath={.items[*].type}").split()
+    assert "kubernetes.io/service-account-token" not in kinds
+
+
+def test_namespaces_with_our_pods_enforce_restricted(cluster: Cluster, namespace: str) -> None:
+    for name in (chart.NAMESPACE, namespace):
+        labels = yaml.safe_load(cluster.kubectl("get", "namespace", name, "-o", "yaml"))["metadata"]["labels"]
+        assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
