@@ -99,6 +99,17 @@ def test_the_rights_hold_no_secret_no_wildcard_and_no_escalation(helm: Path, val
     assert not writable & {"pods", "nodes", "llmdeployments"}
 
 
+def documented(text: str) -> set[tuple[str, str, str]]:
+    """The table of rights: API group, resource, verb."""
+    rows = re.findall(r"^\| `([a-z/]+)(?:\.([a-z0-9.]+))?` \| ([a-z, ]+) \|", text, flags=re.MULTILINE)
+    return {(group, resource, verb) for resource, group, verbs in rows for verb in verbs.split(", ")}
+
+
+def test_the_documentation_names_each_right_and_no_other(helm: Path) -> None:
+    rights = {(g.right.group, g.right.resource, g.right.verb) for g in granted(rendered(helm))}
+    assert documented((REPOSITORY / "docs" / "security.md").read_text()) == rights
+
+
 def test_every_role_is_bound_and_every_binding_has_its_role(helm: Path) -> None:
     for values in ((), WATCHING, ("--set", "rbac.nodes=false")):
         bodies = rendered(helm, *values)
