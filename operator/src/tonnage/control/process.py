@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 WORKERS = 4
 RESYNC_SECONDS = 600.0
+UNKNOWN_SECONDS = 5.0
 # bookmarks come about every minute; a watch may be silent while it is being opened again
 MAX_SILENCE_SECONDS = 180.0
 _IS_IT_INSTALLED = " (is the CustomResourceDefinition installed?)"
@@ -171,6 +172,10 @@ class Process:
                 self.queue.done(key)
 
     async def _pass(self, key: Key) -> None:
+        if not self._knows(key[0]):
+            # what is not seen would be taken for missing
+            self.queue.add_after(key, seconds=UNKNOWN_SECONDS)
+            return
         try:
             with self.metrics.seconds.time():
                 again = await reconcile(key, self._world)
