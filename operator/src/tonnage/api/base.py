@@ -34,7 +34,7 @@ ATOMIC_MAP: JsonDict = {"x-kubernetes-map-type": "atomic"}
 class ApiModel(BaseModel):
     """Base of all API objects: camelCase on the wire, unknown fields refused, frozen."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
 
     rules: ClassVar[tuple[Rule, ...]] = ()
     atomic: ClassVar[bool] = False

@@ -76,7 +76,7 @@ def _version() -> Schema:
                     "kind": {"type": "string", "description": KIND},
                     "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
                     "spec": structural(Spec),
-                    "status": structural(Status),
+                    "status": _without_defaults(structural(Status)),
                 },
             }
         },
@@ -117,6 +117,18 @@ def structural(model: type[BaseModel]) -> Schema:
     return _convert(document, definitions=document.get("$defs", {}), path=(model.__name__,))
 
 
+def _without_defaults(schema: Schema) -> Schema:
+    """The operator writes a status whole: nothing is filled in."""
+    out = {key: value for key, value in schema.items() if key != "default"}
+    if "default" in schema and "description" in out:
+        out["description"] = out["description"].partition(" Default: ")[0]
+    if "properties" in out:
+        out["properties"] = {name: _without_defaults(child) for name, child in out["properties"].items()}
+    if "items" in out:
+        out["items"] = _without_defaults(out["items"])
+    return out
+
+
 def _convert(node: Schema, *, definitions: dict[str, Schema], path: tuple[str, ...]) -> Schema:
     node = _resolve(node, definitions=definitions, path=path)
     out = {key: value for key, value in node.items() if key not in _DROPPED}
@@ -138,7 +150,14 @@ def _convert(node: Schema, *, definitions: dict[str, Schema], path: tuple[str, .
         out["items"] = _convert(out["items"], definitions=definitions, path=(*path, "[]"))
     if out.get("default", ...) is None:
         del out["default"]
+    if isinstance(out.get("default"), str | int) and out["default"] != "" and "description" in out:
+        # kubectl explain shows no defaults
+        out["description"] += f" Default: {_spelled(out['default'])}."
     return out
+
+
+def _spelled(default: str | int) -> str:
+    return json.dumps(default) if isinstance(default, bool) else str(default)
 
 
 def _resolve(node: Schema, *, definitions: dict[str, Schema], path: tuple[str, ...]) -> Schema:

@@ -66,12 +66,12 @@ class Resources(ApiModel):
     """CPU and memory of one worker pod."""
 
     cpu: Quantity | None = Field(
-        default=None, description="CPU request, such as 4 or 500m; 1 if absent. No limit is set."
+        default=None, description="CPU request, a quantity such as 4 or 500m; 1 if absent. No limit is set."
     )
     memory: Quantity | None = Field(
         default=None,
         description=(
-            "Memory request and limit, such as 64Gi; what the plan needs if absent; less is refused."
+            "Memory request and limit, a quantity such as 64Gi; the plan's need if absent. Less is refused."
         ),
     )
 
@@ -92,7 +92,7 @@ class EmptyDirSource(ApiModel):
     """An empty directory on the node's disk that lives as long as the pod."""
 
     size_limit: Quantity | None = Field(
-        default=None, description="Size at which the pod is evicted, such as 10Gi; none if absent."
+        default=None, description="Size at which the pod is evicted, a quantity such as 10Gi; none if absent."
     )
 
 

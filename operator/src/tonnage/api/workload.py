@@ -200,8 +200,12 @@ class FixedOffload(ApiModel):
         ),
     )
 
-    host_memory: Quantity | None = Field(default=None, description="Host memory per replica, such as 64Gi.")
-    disk: Quantity | None = Field(default=None, description="Ephemeral disk per replica, such as 200Gi.")
+    host_memory: Quantity | None = Field(
+        default=None, description="Host memory per replica, a quantity such as 64Gi."
+    )
+    disk: Quantity | None = Field(
+        default=None, description="Ephemeral disk per replica, a quantity such as 200Gi."
+    )
 
 
 class Offload(ApiModel):
@@ -229,7 +233,8 @@ class Pool(ApiModel):
     """A KV pool shared by the replicas."""
 
     size: Quantity | None = Field(
-        default=None, description="Size of the pool, such as 256Gi; the planner's choice if absent."
+        default=None,
+        description="Size of the pool, a quantity such as 256Gi; the planner's choice if absent.",
     )
 
 
