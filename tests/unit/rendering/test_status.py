@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tonnage.api.conditions import Finding
 from tonnage.api.status import ConditionType, Status
+from tonnage.api.texts import clipped
+from tonnage.planning.plan import Alternative, MemoryBytes, Plan
 from tonnage.rendering.deployment import build_deployment
 from tonnage.rendering.events import transitions
 from tonnage.rendering.findings import Snapshot, Worker
+from tonnage.rendering.names import selector
 from tonnage.rendering.status import compute_status
 from unit.rendering.samples import (
     HASH,
@@ -155,6 +162,62 @@ def test_situations(
     seen = [condition(body, kind)[0] for kind in ("Ready", "CapacityVerified", "Available", "Degraded")]
     assert seen == [ready, verified, available, degraded]
     Status.model_validate(body)
+
+
+HOSTILE = ("x", "漢字", "\U0001f680", 'a"b\\', "\x00\n\t", "é")
+MAX_INT = 2**63 - 1
+
+
+def largest_status(filler: str) -> dict[str, Any]:
+    """A status whose texts, numbers and lists are all as long as they can be."""
+    text = filler * 4096
+    texts = {
+        f.name: text
+        for f in dataclasses.fields(Plan)
+        if f.type == "str" or (f.type == "str | None" and f.name == "attention_backend")
+    }
+    numbers = {f.name: MAX_INT for f in dataclasses.fields(Plan) if f.type == "int"}
+    plan = dataclasses.replace(
+        PLAN_182,
+        **texts,
+        **numbers,
+        memory=MemoryBytes(**{f.name: MAX_INT // 8 for f in dataclasses.fields(MemoryBytes)}),
+        concurrency_at_context=1e18 / 3,
+        concurrency_at_typical=1e18 / 7,
+        alternatives=(Alternative(what=text, why=text),) * 9,
+    )
+    said = report(
+        observed=Capacity(blocks=MAX_INT, tokens=MAX_INT, concurrency=text), engine_version=text, kv_usage=1.0
+    )
+    snapshot = Snapshot(
+        generation=MAX_INT,
+        findings=tuple(Finding(kind, False, text, text) for kind in ConditionType),
+        plan=plan,
+        plan_hash=HASH,
+        wanted=1000,
+        deployment=deployed(1000, total=1000),
+        workers=(worker(said),) * 1000,
+        selector=selector(dataclasses.replace(OWNER, name="n" * 44)),
+    )
+    return compute_status(snapshot, before={}, now=NOW)
+
+
+@pytest.mark.parametrize("filler", HOSTILE)
+def test_the_largest_status_is_below_16_kib(filler: str) -> None:
+    body = largest_status(filler)
+    Status.model_validate(body)
+    assert {c["type"] for c in body["conditions"]} == set(ConditionType)
+    assert len(body["plan"]["alternatives"]) == 5
+    size = len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+    # texts that are long are cut, not left out
+    assert 12 * 1024 < size <= 16 * 1024
+
+
+@given(st.text(max_size=400), st.integers(min_value=8, max_value=300))
+def test_what_is_clipped_says_so_and_what_fits_is_whole(text: str, limit: int) -> None:
+    cut = clipped(text, limit)
+    assert len(json.dumps(cut, ensure_ascii=False).encode()) - 2 <= limit
+    assert cut == text or (cut.endswith("…") and text.startswith(cut[:-1]))
 
 
 def test_a_mismatch_gives_both_numbers_in_both_conditions() -> None:

@@ -14,8 +14,6 @@ from tonnage.api.rules import fits
 from tonnage.api.support import unsupported
 from tonnage.api.v1alpha1 import OBJECT_NAME, Spec
 
-MAX_MESSAGE = 1024
-
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -107,13 +105,13 @@ def accept(body: Mapping[str, Any]) -> Spec | Refusal:
     refused = unsupported(spec)
     if refused:
         text = "; ".join(f"spec.{row.path}: use {row.instead}" for row in refused)
-        return Refusal("NotSupportedYet", _cut(f"not supported by this version of Tonnage yet: {text}"))
+        return Refusal("NotSupportedYet", f"not supported by this version of Tonnage yet: {text}")
     pinned = [
         *_pinned_arguments(spec.engine.extra_args),
         *_pinned_variables([e.name for e in spec.engine.env]),
     ]
     if pinned:
-        return Refusal("PinnedByPlan", _cut("; ".join(pinned)))
+        return Refusal("PinnedByPlan", "; ".join(pinned))
     return spec
 
 
@@ -133,7 +131,7 @@ _WORDS = {
 
 
 def _explain(error: ValidationError) -> str:
-    return _cut("; ".join(f"spec{_path(item['loc'])}: {_told(item)}" for item in error.errors()))
+    return "; ".join(f"spec{_path(item['loc'])}: {_told(item)}" for item in error.errors())
 
 
 def _path(location: Sequence[int | str]) -> str:
@@ -187,7 +185,3 @@ def _pinned(what: str, field: str) -> str:
     if field:
         return f"spec.{what} is decided by the plan: remove it and set spec.{field}"
     return f"spec.{what} is decided by Tonnage: remove it"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"

@@ -81,11 +81,13 @@ def _write_default(schema: dict[str, Any], value: Any) -> None:
 
 
 def without_empty(value: Any) -> Any:
-    """`value` without empty objects, lists and maps at any depth: they mean the same as absent ones."""
-    if isinstance(value, dict):
-        kept = {name: without_empty(child) for name, child in value.items()}
-        return {name: child for name, child in kept.items() if child not in ({}, [])}
-    return value
+    """`value` without members that are empty objects, lists or maps: they mean the same as absent ones."""
+    if isinstance(value, list):
+        return [without_empty(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {name: without_empty(child) for name, child in value.items()}
+    return {name: child for name, child in kept.items() if child not in ({}, [])}
 
 
 class _QuantityForm:

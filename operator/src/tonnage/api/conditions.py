@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tonnage.api.status import ConditionType
-
-_MAX_MESSAGE = 1024
+from tonnage.api.texts import MESSAGE_BYTES, WORD_BYTES, clipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,8 @@ def _wire(finding: Finding, *, before: Mapping[str, Any], generation: int, now: 
     return {
         "type": finding.type.value,
         "status": status,
-        "reason": finding.reason,
-        "message": finding.message[:_MAX_MESSAGE],
+        "reason": clipped(finding.reason, WORD_BYTES),
+        "message": clipped(finding.message, MESSAGE_BYTES),
         "observedGeneration": generation,
         "lastTransitionTime": kept or now,
     }

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from tonnage.api.base import ATOMIC_LIST, ApiModel, Bytes64, Count64, ShortText
 from tonnage.api.rules import ListMap
+from tonnage.api.texts import MESSAGE_BYTES
 
 
 class Phase(StrEnum):
@@ -37,21 +38,32 @@ class ConditionType(StrEnum):
     DEGRADED = "Degraded"
 
 
-class Condition(ApiModel):
-    """A condition as in metav1.Condition."""
+class ConditionStatus(StrEnum):
+    """Whether a condition holds."""
 
-    type: Annotated[str, Field(max_length=64)] = Field(description="Kind of condition.")
-    status: Annotated[str, Field(pattern="^(True|False|Unknown)$")] = Field(
-        description="True, False or Unknown."
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(ApiModel):
+    """One thing that is so, is not, or is not known."""
+
+    type: Annotated[str, Field(max_length=64)] = Field(
+        description="What it speaks of, such as Ready or Planned."
     )
-    reason: Annotated[str, Field(max_length=128)] = Field(description="One word for programs.")
-    message: Annotated[str, Field(max_length=1024)] = Field(default="", description="For people.")
+    status: ConditionStatus = Field(description="Whether it is so.")
+    reason: Annotated[str, Field(max_length=128)] = Field(description="Why it is so, one word for programs.")
+    message: Annotated[str, Field(max_length=MESSAGE_BYTES)] = Field(
+        default="", description="What is so, for people: with the numbers, and what to do."
+    )
     observed_generation: int = Field(
         default=0,
-        description="Generation that the condition speaks of.",
+        description="metadata.generation that the condition speaks of.",
     )
     last_transition_time: str = Field(
-        description="When status last changed.", json_schema_extra={"format": "date-time"}
+        description="When status last became another one.",
+        json_schema_extra={"format": "date-time"},
     )
 
 
@@ -66,7 +78,7 @@ class PlanInputs(ApiModel):
 class Placement(ApiModel):
     """Where one replica runs."""
 
-    pool: ShortText = Field(description="Pool of like nodes.")
+    pool: ShortText = Field(description="Pool of nodes that are alike.")
     product: ShortText = Field(description="Accelerator product; CPU on CPU nodes.")
     gpus_per_replica: int = Field(alias="gpusPerReplica", description="GPUs of one replica.")
     tensor_parallel: int = Field(description="Tensor parallel size.")
@@ -76,29 +88,29 @@ class PlanWeights(ApiModel):
     """The weights as loaded."""
 
     dtype: ShortText = Field(description="Data type or quantization.")
-    bytes_per_rank: Bytes64 = Field(description="Bytes on each rank.")
+    bytes_per_rank: Bytes64 = Field(description="Bytes of weights on each rank.")
 
 
 class PlanMemory(ApiModel):
     """Bytes of one rank by purpose."""
 
-    total: Bytes64 = Field(description="All purposes together.")
-    context: Bytes64 = Field(description="Accelerator context.")
+    total: Bytes64 = Field(description="Sum of all purposes.")
+    context: Bytes64 = Field(description="Context of the accelerator's driver; 0 on CPUs.")
     non_torch: Bytes64 = Field(description="Engine processes, libraries, communication buffers.")
-    weights: Bytes64 = Field(description="Weights.")
-    activation: Bytes64 = Field(description="Peak of activations.")
-    graphs: Bytes64 = Field(description="Captured graphs.")
-    burst_margin: Bytes64 = Field(description="Kept free for bursts.")
+    weights: Bytes64 = Field(description="Weights as loaded.")
+    activation: Bytes64 = Field(description="Peak of activations of one step.")
+    graphs: Bytes64 = Field(description="Captured CUDA graphs; 0 on CPUs.")
+    burst_margin: Bytes64 = Field(description="Kept free for allocations that come in bursts.")
     kv: Bytes64 = Field(description="KV cache.")
 
 
 class PlanKv(ApiModel):
     """The KV cache that the engine must report."""
 
-    dtype: ShortText = Field(description="KV data type.")
+    dtype: ShortText = Field(description="Data type of the KV cache; auto is the model's own.")
     block_size: int = Field(description="Tokens per KV block.")
     blocks: Count64 = Field(description="KV blocks.")
-    tokens: Count64 = Field(description="KV tokens as the engine counts them.")
+    tokens: Count64 = Field(description="Tokens that the KV cache holds, as the engine counts them.")
     bytes_per_block: Bytes64 = Field(description="Bytes per KV block.")
     concurrency_at_context: ShortText = Field(description="Requests of contextLength that fit.")
     concurrency_at_typical: ShortText = Field(description="Requests of typicalTokens that fit.")
@@ -117,7 +129,7 @@ class PlanAlternative(ApiModel):
 class PlanStatus(ApiModel):
     """The plan: what one replica is given and must report."""
 
-    hash: ShortText = Field(description="Identity of the plan.")
+    hash: ShortText = Field(description="Identity of the plan; its ConfigMap is NAME-plan-HASH.")
     engine_version: ShortText = Field(description="vLLM version that the plan is for.")
     inputs: PlanInputs = Field(description="Workload with defaults filled in.")
     placement: Placement = Field(description="Where one replica runs.")
@@ -138,24 +150,24 @@ class Observed(ApiModel):
 
     blocks: Count64 = Field(description="KV blocks.")
     tokens: Count64 = Field(description="KV tokens.")
-    concurrency: ShortText = Field(description="Requests of contextLength that fit.")
-    engine_version: ShortText = Field(default="", description="vLLM version.")
+    concurrency: ShortText = Field(description="Requests of contextLength that fit at once.")
+    engine_version: ShortText = Field(default="", description="vLLM version that answers.")
     start_seconds: ShortText = Field(default="", description="Seconds that the last start took.")
-    pods: ShortText = Field(description="Verified pods of all pods.")
+    pods: ShortText = Field(description="Pods whose engine holds what was planned, of all.")
 
 
 class Status(ApiModel):
-    """Observed state; at most 16 KiB."""
+    """What Tonnage decided, and what it sees; at most 16 KiB."""
 
     observed_generation: int = Field(default=0, description="Generation last acted on.")
-    phase: Phase = Field(default=Phase.PENDING, description="One word for the state.")
-    ready_summary: ShortText = Field(default="", description="Ready of wanted replicas.")
-    gpu_summary: ShortText = Field(default="", description="Accelerators of one replica.")
+    phase: Phase = Field(default=Phase.PENDING, description="The state in one word; conditions say the rest.")
+    ready_summary: ShortText = Field(default="", description="Ready replicas of wanted ones, such as 2/2.")
+    gpu_summary: ShortText = Field(default="", description="Accelerators of one replica, such as 1x H100.")
     kv_used_summary: ShortText = Field(default="", description="Use of the KV cache, in steps of 10 %.")
-    replicas: int = Field(default=0, description="Running replicas.")
-    desired_replicas: int = Field(default=0, description="Wanted replicas.")
+    replicas: int = Field(default=0, description="Replicas that exist, ready or not.")
+    desired_replicas: int = Field(default=0, description="Replicas that are wanted.")
     selector: Annotated[str, Field(max_length=512)] = Field(
-        default="", description="Label selector of the pods."
+        default="", description="Label selector of the worker pods, for autoscalers."
     )
     conditions: Annotated[list[Condition], Field(max_length=16), ListMap(("type",))] = Field(
         default_factory=list,
@@ -165,4 +177,4 @@ class Status(ApiModel):
         ),
     )
     plan: PlanStatus | None = Field(default=None, description="The plan in force.")
-    observed: Observed | None = Field(default=None, description="What the engines report.")
+    observed: Observed | None = Field(default=None, description="What the engines of the plan report.")

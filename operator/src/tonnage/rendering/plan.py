@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tonnage.api.texts import REASON_BYTES, SENTENCE_BYTES, WORD_BYTES, clipped
 from tonnage.api.v1alpha1 import Spec
 from tonnage.planning.plan import Alternative, MemoryBytes, Plan, Quality
 from tonnage.rendering.names import (
@@ -47,19 +48,19 @@ def build_plan_status(plan: Plan, *, plan_hash: str) -> Manifest:
     memory = plan.memory
     return {
         "hash": plan_hash,
-        "engineVersion": plan.engine_version,
+        "engineVersion": clipped(plan.engine_version, WORD_BYTES),
         "inputs": {
             "contextLength": plan.context_length,
             "concurrency": plan.concurrency,
             "typicalTokens": plan.typical_tokens,
         },
         "placement": {
-            "pool": plan.pool,
-            "product": plan.product,
+            "pool": clipped(plan.pool, WORD_BYTES),
+            "product": clipped(plan.product, WORD_BYTES),
             "gpusPerReplica": plan.gpus_per_replica,
             "tensorParallel": plan.tensor_parallel,
         },
-        "weights": {"dtype": plan.weights_dtype, "bytesPerRank": memory.weights},
+        "weights": {"dtype": clipped(plan.weights_dtype, WORD_BYTES), "bytesPerRank": memory.weights},
         "memoryBytes": {
             "total": memory.total,
             "context": memory.context,
@@ -72,21 +73,24 @@ def build_plan_status(plan: Plan, *, plan_hash: str) -> Manifest:
         },
         "kv": _build_kv(plan),
         "quality": plan.quality.value,
-        "reason": plan.reason[:512],
-        "alternatives": [{"what": a.what[:256], "why": a.why[:256]} for a in plan.alternatives[:5]],
+        "reason": clipped(plan.reason, REASON_BYTES),
+        "alternatives": [
+            {"what": clipped(a.what, SENTENCE_BYTES), "why": clipped(a.why, SENTENCE_BYTES)}
+            for a in plan.alternatives[:5]
+        ],
     }
 
 
 def _build_kv(plan: Plan) -> Manifest:
     return {
-        "dtype": plan.kv_dtype,
+        "dtype": clipped(plan.kv_dtype, WORD_BYTES),
         "blockSize": plan.block_size,
         "blocks": plan.blocks,
         "tokens": plan.tokens,
         "bytesPerBlock": plan.bytes_per_block,
         "concurrencyAtContext": short_figure(plan.concurrency_at_context),
         "concurrencyAtTypical": short_figure(plan.concurrency_at_typical),
-        "savedByArchitecture": plan.saved_by_architecture[:256],
+        "savedByArchitecture": clipped(plan.saved_by_architecture, SENTENCE_BYTES),
     }
 
 

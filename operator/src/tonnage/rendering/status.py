@@ -7,6 +7,7 @@ from typing import Any
 
 from tonnage.api.conditions import Finding, merged
 from tonnage.api.status import ConditionType, Phase
+from tonnage.api.texts import WORD_BYTES, clipped
 from tonnage.planning.plan import Plan
 from tonnage.rendering.findings import (
     VERIFIED,
@@ -86,7 +87,8 @@ def _ready_replicas(snapshot: Snapshot) -> int:
 def _gpu_summary(plan: Plan | None) -> str:
     if plan is None:
         return ""
-    return f"{plan.gpus_per_replica}x {plan.product}" if plan.gpus_per_replica else plan.product
+    text = f"{plan.gpus_per_replica}x {plan.product}" if plan.gpus_per_replica else plan.product
+    return clipped(text, WORD_BYTES)
 
 
 def _observed(snapshot: Snapshot) -> Manifest | None:
@@ -102,8 +104,8 @@ def _observed(snapshot: Snapshot) -> Manifest | None:
     return {
         "blocks": report.observed.blocks,
         "tokens": report.observed.tokens,
-        "concurrency": report.observed.concurrency,
-        "engineVersion": report.engine_version,
+        "concurrency": clipped(report.observed.concurrency, WORD_BYTES),
+        "engineVersion": clipped(report.engine_version, WORD_BYTES),
         "startSeconds": "" if report.start_seconds is None else f"{report.start_seconds:.1f}",
         "pods": f"{verified}/{len(snapshot.current)}",
     }
