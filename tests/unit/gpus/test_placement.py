@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from tonnage.gpus.nodes import Node, Taint, Toleration
-from tonnage.gpus.placement import Excluded, Placement, count_reasons, select_nodes, tolerates
+from tonnage.gpus.placement import (
+    Excluded,
+    Placement,
+    Requirement,
+    count_reasons,
+    meets,
+    select_nodes,
+    tolerates,
+)
 
 CONTROL_PLANE = Taint(key="node-role.kubernetes.io/control-plane", value="", effect="NoSchedule")
 DEDICATED = Taint(key="dedicated", value="llm", effect="NoExecute")
@@ -27,6 +35,12 @@ def node(name: str = "a", **changes: Any) -> Node:
         **changes,
     }
     return Node(**fields)
+
+
+AFFINITY, NOT = "required node affinity", "does not match"
+IN_SOUTH = Requirement(key="zone", operator="In", values=("south",))
+HAS_ZONE = Requirement(key="zone", operator="Exists")
+HAS_DISK = Requirement(key="disk", operator="Exists")
 
 
 @pytest.mark.parametrize(
@@ -69,12 +83,54 @@ def test_tolerations_mean_what_kubernetes_means(toleration: Toleration, taint: T
             Placement(),
             "taint node-role.kubernetes.io/control-plane:NoSchedule is not tolerated",
         ),
+        ({}, Placement(node_terms=((IN_SOUTH,), (HAS_ZONE,))), None),
+        (
+            {},
+            Placement(node_terms=((IN_SOUTH, HAS_ZONE),)),
+            f"{AFFINITY} zone In south and zone Exists {NOT}",
+        ),
+        (
+            {},
+            Placement(node_terms=((IN_SOUTH,), (HAS_DISK,))),
+            f"{AFFINITY} zone In south or disk Exists {NOT}",
+        ),
     ],
 )
 def test_selection(changes: dict[str, Any], placement: Placement, why: str | None) -> None:
     selection = select_nodes([node(**changes)], placement=placement)
     assert [each.name for each in selection.usable] == (["a"] if why is None else [])
     assert [each.why for each in selection.excluded] == ([] if why is None else [why])
+
+
+LABELS = {"zone": "north", "gpus": "8", "name": "8x"}
+
+
+@pytest.mark.parametrize(
+    ("key", "operator", "values", "expected"),
+    [
+        ("zone", "In", ("south", "north"), True),
+        ("zone", "In", ("south",), False),
+        ("disk", "In", ("ssd",), False),
+        ("zone", "NotIn", ("south",), True),
+        ("zone", "NotIn", ("north",), False),
+        ("disk", "NotIn", ("ssd",), True),
+        ("zone", "Exists", (), True),
+        ("disk", "Exists", (), False),
+        ("zone", "DoesNotExist", (), False),
+        ("disk", "DoesNotExist", (), True),
+        ("gpus", "Gt", ("7",), True),
+        ("gpus", "Gt", ("8",), False),
+        ("gpus", "Lt", ("10",), True),
+        ("gpus", "Lt", ("8",), False),
+        ("name", "Gt", ("7",), False),
+        ("disk", "Lt", ("7",), False),
+        ("zone", "Like", ("north",), False),
+    ],
+)
+def test_requirements_mean_what_kubernetes_means(
+    key: str, operator: str, values: tuple[str, ...], expected: bool
+) -> None:
+    assert meets(LABELS, Requirement(key=key, operator=operator, values=values)) is expected
 
 
 def test_order_of_nodes_does_not_matter() -> None:

@@ -67,11 +67,14 @@ def _list_projection(live: Any, *, desired: Sequence[Any], field: str) -> Any:
 
 
 def _keys_of(field: str, desired: Sequence[Any]) -> tuple[str, ...] | None:
-    """The keys that all elements of a list have; None for a list that is taken as a whole."""
+    """The keys that we state of all elements of a list; None for a list that is taken as a whole."""
     if not desired or not all(isinstance(one, Mapping) for one in desired):
         return None
-    options = _LIST_KEYS.get(field, ())
-    return next((keys for keys in options if all(keys[0] in one for one in desired)), None)
+    for keys in _LIST_KEYS.get(field, ()):
+        stated = tuple(key for key in keys if all(key in one for one in desired))
+        if keys[0] in stated:
+            return stated
+    return None
 
 
 def _identity(element: Mapping[str, Any], keys: Sequence[str]) -> tuple[Any, ...]:

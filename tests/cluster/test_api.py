@@ -1,0 +1,246 @@
+"""The API on a real API server: the same verdicts as the models give, and words that help."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+
+from cluster.objects import llm, wait_for
+from cluster.operator_process import OperatorProcess
+from harness.api_session import ApiSession, api_session
+from harness.cluster import Cluster
+from harness.paths import REPOSITORY
+from harness.steps import StepError
+from harness.waiting import wait_until
+from tonnage.api.acceptance import Refusal, accept
+from tonnage.api.base import without_empty
+from tonnage.api.crd import build_crd
+from unit.api.generated import edited, specs
+from unit.api.table import ROWS, Row, Verdict
+from unit.rendering.test_status import HOSTILE, largest_status
+
+pytestmark = pytest.mark.cluster
+EXPLAINED = Path(__file__).parent / "explained"
+ACCEPTED, STORED = 201, 200
+REFUSED = {400, 422}
+
+
+@pytest.fixture(scope="module")
+def api(cluster: Cluster) -> Iterator[ApiSession]:
+    """One connection for all requests of this module."""
+    with api_session(cluster) as session:
+        yield session
+
+
+def defaulted(body: dict[str, Any]) -> Any:
+    """The spec as the models fill it in; None where they refuse it."""
+    outcome = accept(body)
+    if isinstance(outcome, Refusal):
+        return None
+    return without_empty(outcome.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_the_api_server_judges_as_the_table_says(api: ApiSession, row: Row) -> None:
+    status, answer = api.try_create(row.body)
+    if row.verdict in (Verdict.GOOD, Verdict.OPERATOR):
+        assert status == ACCEPTED, answer
+    else:
+        assert status in REFUSED, answer
+        assert row.where in answer["message"]
+        assert row.says in answer["message"]
+    if row.verdict is Verdict.GOOD:
+        assert without_empty(answer["spec"]) == defaulted(row.body)
+
+
+PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@PROPERTY
+@given(spec=specs)
+def test_both_judge_random_objects_alike(api: ApiSession, spec: dict[str, Any]) -> None:
+    same_verdict(api, spec)
+
+
+@PROPERTY
+@given(spec=edited())
+def test_both_judge_edited_objects_alike(api: ApiSession, spec: dict[str, Any]) -> None:
+    same_verdict(api, spec)
+
+
+def same_verdict(api: ApiSession, spec: dict[str, Any]) -> None:
+    """Both accept and fill in alike, or both refuse."""
+    body = {
+        "apiVersion": "tonnage.dev/v1alpha1",
+        "kind": "LLMDeployment",
+        "metadata": {"name": "random"},
+        "spec": spec,
+    }
+    status, answer = api.try_create(body)
+    outcome = accept(body)
+    invalid = isinstance(outcome, Refusal) and outcome.reason == "InvalidSpec"
+    assert status in {ACCEPTED, *REFUSED}, answer
+    assert (status == ACCEPTED) is not invalid, (answer.get("message"), outcome)
+    if not isinstance(outcome, Refusal):
+        assert without_empty(answer["spec"]) == defaulted(body)
+
+
+def test_an_unknown_field_is_pruned_where_the_client_does_not_ask_for_strictness(
+    api: ApiSession, namespace: str
+) -> None:
+    body = llm(template={"hostNetwork": True, "volumes": [{**VOLUME, "hostPath": {"path": "/"}}]})
+    path = f"/apis/tonnage.dev/v1alpha1/namespaces/{namespace}/llmdeployments"
+    status, answer = api.send("POST", f"{path}?dryRun=All&fieldValidation=Ignore", body)
+    assert status == ACCEPTED, answer
+    assert answer["spec"]["template"] == {"volumes": [{**VOLUME, "readOnly": False}]}
+
+
+VOLUME: dict[str, Any] = {"name": "a", "mountPath": "/mnt/a", "emptyDir": {}}
+
+
+@pytest.mark.parametrize("filler", HOSTILE)
+def test_the_largest_status_is_stored(api: ApiSession, namespace: str, filler: str) -> None:
+    path = f"/apis/tonnage.dev/v1alpha1/namespaces/{namespace}/llmdeployments"
+    body = llm("large", quality="Economy")
+    assert api.send("POST", path, body)[0] == ACCEPTED
+    wanted = largest_status(filler)
+    patch = {"apiVersion": body["apiVersion"], "kind": body["kind"], "status": wanted}
+    status, answer = api.send(
+        "PATCH",
+        f"{path}/large/status?fieldManager=test&force=true&fieldValidation=Strict",
+        patch,
+        content_type="application/apply-patch+yaml",
+    )
+    assert status == STORED, answer
+    assert answer["status"] == wanted
+
+
+def test_scaling_what_the_autoscaler_scales_is_refused_with_its_bounds(
+    cluster: Cluster, namespace: str
+) -> None:
+    scaling = {"mode": "Internal", "internal": {"minReplicas": 2, "maxReplicas": 7}}
+    cluster.apply(llm(scaling=scaling), namespace=namespace)
+    for command in (
+        ["scale", "llmdep/chat", "--replicas=3"],
+        ["patch", "llmdep", "chat", "--subresource=scale", "--type=merge", "-p", '{"spec":{"replicas":3}}'],
+        ["patch", "llmdep", "chat", "--type=merge", "-p", '{"spec":{"replicas":3}}'],
+    ):
+        with pytest.raises(StepError, match="from minReplicas 2 to maxReplicas 7 of"):
+            cluster.kubectl(*command, "-n", namespace)
+    body = cluster.get("llmdep", "chat", namespace=namespace) or {}
+    assert "replicas" not in body["spec"]
+
+
+@pytest.mark.parametrize("mode", ["None", "External"])
+def test_kubectl_scale_is_followed(
+    cluster: Cluster, operator: OperatorProcess, namespace: str, mode: str
+) -> None:
+    cluster.apply(llm(scaling={"mode": mode}), namespace=namespace)
+    wait_for(cluster, "Available", "True", namespace=namespace)
+    cluster.kubectl("scale", "llmdep/chat", "--replicas=3", "-n", namespace)
+
+    def scaled() -> bool:
+        deployment = cluster.get("deployment", "chat", namespace=namespace) or {}
+        body = cluster.get("llmdep", "chat", namespace=namespace) or {}
+        return deployment["spec"]["replicas"] == 3 and body["status"].get("replicas") == 3
+
+    wait_until("three replicas", scaled, seconds=60)
+    path = f"/apis/tonnage.dev/v1alpha1/namespaces/{namespace}/llmdeployments/chat/scale"
+    scale = json.loads(cluster.kubectl("get", "--raw", path))
+    assert (scale["spec"]["replicas"], scale["status"]["replicas"]) == (3, 3)
+    pods = cluster.find("pods", namespace=namespace, labels=scale["status"]["selector"])
+    assert len(pods) == 3
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "examples").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_example_is_accepted(api: ApiSession, path: Path) -> None:
+    bodies = list(yaml.safe_load_all(path.read_text()))
+    assert bodies
+    for body in bodies:
+        status, answer = api.try_create(body)
+        assert status == ACCEPTED, answer
+        assert defaulted(body) == without_empty(answer["spec"])
+
+
+@pytest.mark.parametrize("path", sorted(EXPLAINED.glob("*.txt")), ids=lambda path: path.stem)
+def test_kubectl_explain_reads_well(cluster: Cluster, path: Path) -> None:
+    """The text is in the repository, to be read there; write it anew by `kubectl explain FIELD > FILE`."""
+    cluster.kubectl("wait", "--for=condition=Established", "crd/llmdeployments.tonnage.dev")
+    assert explained(cluster, path.stem) == lines(path.read_text())
+
+
+def explained(cluster: Cluster, field: str) -> str:
+    """What `kubectl explain` prints."""
+    return lines(cluster.kubectl("explain", field))
+
+
+def lines(text: str) -> list[str]:
+    """Lines without spaces at their ends."""
+    return [line.rstrip() for line in text.rstrip().splitlines()]
+
+
+def test_an_object_that_a_newer_crd_would_refuse_can_still_be_changed_elsewhere(
+    cluster: Cluster, api: ApiSession
+) -> None:
+    """What was stored stays usable after an upgrade of the CRD: only what changes must be valid."""
+    crd = renamed(build_crd())
+    path = "/apis/ratchet.tonnage.dev/v1alpha1/namespaces/default/ratchets"
+    cluster.apply(renamed(build_crd(), loose=True))
+    try:
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{crd['metadata']['name']}")
+        body = {**llm("old"), "apiVersion": "ratchet.tonnage.dev/v1alpha1", "kind": "Ratchet"}
+        old = {
+            **body["spec"],
+            "model": {"uri": "s3://bucket/x"},
+            "workload": {"typicalTokens": 4, "contextLength": 2},
+        }
+        status, answer = wait_until("the API", lambda: known(api, path, {**body, "spec": old}))
+        assert status == ACCEPTED, answer
+        cluster.apply(crd)
+        merge = {"content_type": "application/merge-patch+json"}
+        strict = wait_until(
+            "the stricter CRD", lambda: refused(api, path, {**body, "metadata": {"name": "new"}, "spec": old})
+        )
+        assert "write pvc://CLAIM/DIRECTORY" in strict
+        status, answer = api.send("PATCH", f"{path}/old", {"spec": {"replicas": 2}}, **merge)
+        assert status == STORED, answer
+        status, answer = api.send("PATCH", f"{path}/old", {"spec": {"model": {"uri": "s3://b/y"}}}, **merge)
+        assert status in REFUSED, answer
+    finally:
+        cluster.delete("crd", crd["metadata"]["name"], wait=False)
+
+
+def renamed(crd: dict[str, Any], *, loose: bool = False) -> dict[str, Any]:
+    """The CRD under another group, so that nobody else sees it; `loose` without rules and patterns."""
+    crd["metadata"]["name"] = "ratchets.ratchet.tonnage.dev"
+    crd["spec"]["group"] = "ratchet.tonnage.dev"
+    crd["spec"]["names"] = {"kind": "Ratchet", "plural": "ratchets", "singular": "ratchet"}
+    return without_rules(crd) if loose else crd
+
+
+def without_rules(schema: Any) -> Any:
+    """A schema without rules and patterns, at any depth."""
+    if isinstance(schema, list):
+        return [without_rules(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    dropped = ("x-kubernetes-validations", "pattern")
+    return {name: without_rules(child) for name, child in schema.items() if name not in dropped}
+
+
+def known(api: ApiSession, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
+    """The answer to a creation, as soon as the API server serves the kind."""
+    answer = api.send("POST", path, body)
+    return None if answer[0] == 404 else answer
+
+
+def refused(api: ApiSession, path: str, body: dict[str, Any]) -> str:
+    """The message of a refusal, as soon as there is one."""
+    status, answer = api.send("POST", f"{path}?dryRun=All", body)
+    return str(answer["message"]) if status in REFUSED else ""
