@@ -66,6 +66,7 @@ format: .venv/.ready ## let ruff format everything
 	@.venv/bin/ruff check -q --fix .
 	@.venv/bin/ruff format -q .
 
-crd: .venv/.ready ## generate the CustomResourceDefinition from tonnage.api
+crd: .venv/.ready ## generate the CustomResourceDefinition and the tables of docs/api.md from tonnage.api
 	@$(PYTHON) -m tonnage.cli.main crd > $(CRD)
 	@cp $(CRD) charts/tonnage/crds-generated/llmdeployments.yaml
+	@PYTHONPATH=tests $(PYTHON) -m harness.reference

@@ -200,7 +200,7 @@ MODELS = (
 WORKLOADS = (
     good("the smallest workload", workload={"contextLength": 1, "concurrency": 1, "typicalTokens": 1}),
     good("the largest workload", workload={"contextLength": 2**31 - 1, "concurrency": 65536}),
-    good("8.0 for 8", workload={"concurrency": 8.0}),
+    malformed("8.0 for 8", "spec.workload.concurrency", "write a whole number from 1 to 65536", workload={"concurrency": 8.0}),
     good("null where there is a default", workload={"concurrency": None}),
     good("null where there is none", workload={"contextLength": None}, replicas=None),
     good("an empty workload", workload={}),
@@ -392,6 +392,7 @@ TEMPLATES = (
     bad("memory in GB", f"{TEMPLATE}.resources.memory", "such as 64Gi", template={"resources": {"memory": "64GB"}}),
     bad("memory in powers", f"{TEMPLATE}.resources.memory", "such as 64Gi", template={"resources": {"memory": "1e9"}}),
     malformed("half a core as a number", f"{TEMPLATE}.resources.cpu", "of type integer,string", template={"resources": {"cpu": 0.5}}),
+    malformed("4.0 cores", f"{TEMPLATE}.resources.cpu", "quantity", template={"resources": {"cpu": 4.0}}),
     malformed("true cores", f"{TEMPLATE}.resources.cpu", "of type integer,string", template={"resources": {"cpu": True}}),
     malformed("GPUs by hand", f"{TEMPLATE}.resources.nvidia.com/gpu", "unknown field", template={"resources": {"nvidia.com/gpu": 8}}),
     malformed("limits", f"{TEMPLATE}.resources.limits", "unknown field", template={"resources": {"limits": {"cpu": "1"}}}),

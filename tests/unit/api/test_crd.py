@@ -10,6 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from harness.reference import PAGE, build_page
 from tonnage.api.crd import build_crd, structural
 
 ROOT = Path(__file__).parents[3]
@@ -22,6 +23,13 @@ COMMITTED = [
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
 def test_the_committed_crd_is_current(path: Path) -> None:
     assert yaml.safe_load(path.read_text()) == build_crd(), "run `make crd`"
+
+
+def test_the_reference_is_current_and_has_every_field() -> None:
+    page = PAGE.read_text()
+    assert build_page(page) == page, "run `make crd`"
+    names = {name for _, node in parts("spec", "status") for name in node.get("properties", {})}
+    assert [name for name in sorted(names) if f"| `{name}` |" not in page] == []
 
 
 def nodes(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:

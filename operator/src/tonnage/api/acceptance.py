@@ -99,7 +99,7 @@ def accept(body: Mapping[str, Any]) -> Spec | Refusal:
         return Refusal("InvalidSpec", OBJECT_NAME.message)
     try:
         # strict, as the API server is: no "8" for 8, no true for 1
-        spec = Spec.model_validate_json(json.dumps(_whole(body.get("spec"))), strict=True)
+        spec = Spec.model_validate_json(json.dumps(body.get("spec")), strict=True)
     except ValidationError as error:
         return Refusal("InvalidSpec", _explain(error))
     refused = unsupported(spec)
@@ -113,15 +113,6 @@ def accept(body: Mapping[str, Any]) -> Spec | Refusal:
     if pinned:
         return Refusal("PinnedByPlan", "; ".join(pinned))
     return spec
-
-
-def _whole(value: Any) -> Any:
-    """`value` with 8.0 as 8, which is what the API server stores of it."""
-    if isinstance(value, dict):
-        return {name: _whole(child) for name, child in value.items()}
-    if isinstance(value, list):
-        return [_whole(child) for child in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _WORDS = {

@@ -117,6 +117,14 @@ def structural(model: type[BaseModel]) -> Schema:
     return _convert(document, definitions=document.get("$defs", {}), path=(model.__name__,))
 
 
+def _whole(out: Schema) -> None:
+    """An integer between bounds: the rule says which, and refuses 8.0, which the type alone lets pass."""
+    low, high = out.get("minimum"), out.get("maximum")
+    if low is not None and high is not None:
+        message = f"write a whole number from {low} to {high}"
+        out[VALIDATIONS] = [{"rule": f"self >= {low} && self <= {high}", "message": message}]
+
+
 def _without_defaults(schema: Schema) -> Schema:
     """The operator writes a status whole: nothing is filled in."""
     out = {key: value for key, value in schema.items() if key != "default"}
@@ -137,6 +145,7 @@ def _convert(node: Schema, *, definitions: dict[str, Schema], path: tuple[str, .
     _bounds(out)
     if out.get("type") == "integer":
         out["format"] = "int32" if out.get("maximum", 2**31) < 2**31 else "int64"
+        _whole(out)
     if isinstance(node.get("additionalProperties"), dict):
         out["additionalProperties"] = _convert(
             node["additionalProperties"], definitions=definitions, path=(*path, "*")

@@ -22,7 +22,7 @@ class Unsupported:
     instead: str
 
 
-_TABLE: tuple[Unsupported, ...] = (
+NOT_BUILT: tuple[Unsupported, ...] = (
     Unsupported("model.uri", lambda s: s.model.uri.startswith("hf://"), "pvc://CLAIM/PATH"),
     Unsupported(
         "model.revision", lambda s: s.model.revision != "main", "a pvc:// path that holds the revision"
@@ -63,4 +63,4 @@ _TABLE: tuple[Unsupported, ...] = (
 
 def unsupported(spec: Spec) -> tuple[Unsupported, ...]:
     """Every use of a field that this version refuses, in the order of the table."""
-    return tuple(row for row in _TABLE if row.applies(spec))
+    return tuple(row for row in NOT_BUILT if row.applies(spec))
