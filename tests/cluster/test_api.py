@@ -128,7 +128,6 @@ def test_scaling_what_the_autoscaler_scales_is_refused_with_its_bounds(
     cluster.apply(llm(scaling=scaling), namespace=namespace)
     for command in (
         ["scale", "llmdep/chat", "--replicas=3"],
-        ["patch", "llmdep", "chat", "--subresource=scale", "--type=merge", "-p", '{"spec":{"replicas":3}}'],
         ["patch", "llmdep", "chat", "--type=merge", "-p", '{"spec":{"replicas":3}}'],
     ):
         with pytest.raises(StepError, match="from minReplicas 2 to maxReplicas 7 of"):
@@ -141,7 +140,8 @@ def test_scaling_what_the_autoscaler_scales_is_refused_with_its_bounds(
 def test_kubectl_scale_is_followed(
     cluster: Cluster, operator: OperatorProcess, namespace: str, mode: str
 ) -> None:
-    cluster.apply(llm(scaling={"mode": mode}), namespace=namespace)
+    start = {"replicas": 1} if mode == "External" else {}
+    cluster.apply(llm(scaling={"mode": mode}, **start), namespace=namespace)
     wait_for(cluster, "Available", "True", namespace=namespace)
     cluster.kubectl("scale", "llmdep/chat", "--replicas=3", "-n", namespace)
 
@@ -151,11 +151,38 @@ def test_kubectl_scale_is_followed(
         return deployment["spec"]["replicas"] == 3 and body["status"].get("replicas") == 3
 
     wait_until("three replicas", scaled, seconds=60)
-    path = f"/apis/tonnage.dev/v1alpha1/namespaces/{namespace}/llmdeployments/chat/scale"
-    scale = json.loads(cluster.kubectl("get", "--raw", path))
+    scale = scale_of(cluster, namespace)
     assert (scale["spec"]["replicas"], scale["status"]["replicas"]) == (3, 3)
     pods = cluster.find("pods", namespace=namespace, labels=scale["status"]["selector"])
     assert len(pods) == 3
+
+
+def scale_of(cluster: Cluster, namespace: str) -> dict[str, Any]:
+    """What an autoscaler reads first."""
+    path = f"/apis/tonnage.dev/v1alpha1/namespaces/{namespace}/llmdeployments/chat/scale"
+    found: dict[str, Any] = json.loads(cluster.kubectl("get", "--raw", path))
+    return found
+
+
+def test_an_autoscaler_can_read_the_scale_before_anything_scaled(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(llm(scaling={"mode": "External"}, replicas=0), namespace=namespace)
+    assert scale_of(cluster, namespace)["spec"].get("replicas", 0) == 0
+
+
+def test_what_is_applied_later_leaves_the_number_to_the_autoscaler(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(llm(scaling={"mode": "External"}, replicas=1), namespace=namespace)
+    cluster.kubectl("scale", "llmdep/chat", "--replicas=3", "-n", namespace)
+    cluster.apply(llm(scaling={"mode": "External"}, quality="Lossless"), namespace=namespace)
+    assert scale_of(cluster, namespace)["spec"]["replicas"] == 3
+
+
+def test_texts_beyond_the_basic_plane_reach_children_and_status(
+    cluster: Cluster, operator: OperatorProcess, namespace: str
+) -> None:
+    cluster.apply(llm(template={"annotations": {"example.com/note": "🚀 漢"}}), namespace=namespace)
+    wait_for(cluster, "Available", "True", namespace=namespace)
+    body = cluster.get("deployment", "chat", namespace=namespace) or {}
+    assert body["spec"]["template"]["metadata"]["annotations"]["example.com/note"] == "🚀 漢"
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "examples").glob("*.yaml")), ids=lambda path: path.name)

@@ -27,7 +27,8 @@ class ApiSession:
         self, method: str, path: str, body: Any = None, *, content_type: str = "application/json"
     ) -> Answer:
         """Status code and decoded answer of one request."""
-        text = None if body is None else json.dumps(body).encode()
+        # as UTF-8: where YAML is read, the escapes of a character beyond \uffff are refused
+        text = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         self._connection.request(method, path, text, {"Content-Type": content_type})
         answer = self._connection.getresponse()
         return answer.status, json.loads(answer.read())

@@ -311,6 +311,7 @@ OPERATION = (
     good("no replicas", replicas=0),
     good("the most replicas", replicas=1000),
     good("replicas of an external autoscaler", replicas=3, scaling={"mode": "External"}),
+    bad("an external autoscaler that cannot read where it starts", "spec", "needs replicas, the number to start from", scaling={"mode": "External"}),
     malformed("fewer than no replicas", "spec.replicas", "greater than or equal to 0", replicas=-1),
     malformed("too many replicas", "spec.replicas", "less than", replicas=1001),
     bad(

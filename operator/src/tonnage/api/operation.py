@@ -67,8 +67,9 @@ class Scaling(ApiModel):
     mode: ScalingMode = Field(
         default=ScalingMode.NONE,
         description=(
-            "None: spec.replicas, written by you. External: spec.replicas, written by an autoscaler through "
-            "the scale subresource. Internal: Tonnage decides, within the bounds of internal."
+            "None: spec.replicas, written by you. External: spec.replicas, written by you once, and then by "
+            "an autoscaler through the scale subresource. Internal: Tonnage decides, within the bounds of "
+            "internal."
         ),
     )
     internal: InternalScaling | None = Field(

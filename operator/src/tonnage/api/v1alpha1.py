@@ -46,6 +46,12 @@ class Spec(ApiModel):
             told=_decided_by_the_autoscaler,
         ),
         Rule(
+            "self.scaling.mode != 'External' || has(self.replicas)",
+            "scaling.mode External needs replicas, the number to start from: autoscalers read it before they "
+            "write it",
+            lambda spec: spec.scaling.mode is not ScalingMode.EXTERNAL or spec.replicas is not None,
+        ),
+        Rule(
             "self.cache.eviction.mode != 'Streaming' || self.quality == 'Economy'",
             "cache.eviction.mode Streaming drops tokens: set quality to Economy, or the mode to Auto or None",
             lambda spec: spec.cache.eviction.mode is not EvictionMode.STREAMING or spec.quality == "Economy",
@@ -70,8 +76,8 @@ class Spec(ApiModel):
     replicas: Annotated[int, Field(ge=0, le=1000)] | None = Field(
         default=None,
         description=(
-            "Number of replicas, 1 if absent; `kubectl scale` writes it. With scaling.mode Internal it must "
-            "be absent."
+            "Number of replicas, 1 if absent; `kubectl scale` writes it. With scaling.mode External it is "
+            "where the autoscaler starts; with Internal it must be absent."
         ),
     )
     scaling: Scaling = Field(default_factory=Scaling, description="Who decides the number of replicas.")

@@ -126,11 +126,9 @@ class KubernetesCluster:
 
     async def apply(self, kind: Kind, body: Object) -> Object:
         """Server-side apply with force under the operator's field manager; the object as stored."""
-        return await self._json(
-            self._dynamic.server_side_apply(
-                _resource(kind), body, field_manager=FIELD_MANAGER, force_conflicts=True, **self._options
-            )
-        )
+        meta = body["metadata"]
+        path = f"{_path(kind, meta.get('namespace', ''))}/{meta['name']}"
+        return await self._apply(path, body, manager=FIELD_MANAGER)
 
     async def overwrite(self, kind: Kind, body: Object) -> Object:
         """Merge patch: our lists replace what is there, whoever added to it; the object as stored."""
@@ -150,13 +148,18 @@ class KubernetesCluster:
     async def apply_status(self, kind: Kind, body: Object) -> Object:
         """Server-side apply of the status subresource under its own field manager."""
         meta = body["metadata"]
+        path = f"{_path(kind, meta['namespace'])}/{meta['name']}/status"
+        return await self._apply(path, body, manager=STATUS_MANAGER)
+
+    async def _apply(self, path: str, body: Object, *, manager: str) -> Object:
+        """Server-side apply as UTF-8: the client's own JSON escapes 🚀 as surrogates, which YAML refuses."""
         return await self._json(
             self._dynamic.request(
                 "patch",
-                f"{_path(kind, meta['namespace'])}/{meta['name']}/status",
-                body=body,
-                content_type="application/apply-patch+yaml",
-                field_manager=STATUS_MANAGER,
+                path,
+                body=json.dumps(body, ensure_ascii=False).encode(),
+                content_type="application/apply-patch+yaml; charset=utf-8",
+                field_manager=manager,
                 force_conflicts=True,
                 **self._options,
             )
