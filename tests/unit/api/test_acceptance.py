@@ -133,3 +133,4 @@ def test_nothing_that_a_user_writes_raises(value: object) -> None:
     assert isinstance(
         accept({"spec": value if isinstance(value, dict) else {"model": value}}), Refusal | Spec
     )
+    assert isinstance(accept({"metadata": value, "spec": value}), Refusal)

@@ -94,9 +94,10 @@ def accept(body: Mapping[str, Any]) -> Spec | Refusal:
     Reasons: InvalidSpec (a field is wrong), NotSupportedYet (a feature is not built yet), PinnedByPlan (an
     engine argument or variable that the plan decides).
     """
-    name = body.get("metadata", {}).get("name")
+    metadata = body.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, Mapping) else None
     if name is not None and not fits(OBJECT_NAME.pattern, str(name)):
-        return Refusal("InvalidSpec", OBJECT_NAME.message)
+        return Refusal("InvalidSpec", f"metadata.name: {OBJECT_NAME.message}")
     try:
         # strict, as the API server is: no "8" for 8, no true for 1
         spec = Spec.model_validate_json(json.dumps(body.get("spec")), strict=True)
