@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from harness.simulation import add_node, inspections_end
 from tonnage.models.wire import encode_wire
 from unit.models.samples import profile_of, smollm2_config
 
-HEALTH_PORT = 18500
+# several runs on one machine do not meet; a module takes up to four ports
+HEALTH_PORT = 18500 + 4 * (os.getpid() % 2000)
 # what the inspection writes for the small model; tests/e2e runs the real one
 PROFILE = {"model": encode_wire(profile_of(smollm2_config()))}
 
