@@ -45,9 +45,9 @@ def in_force(cluster: Cluster, namespace: str) -> dict[str, Any]:
         {"engine": {"verification": "Report", "version": "0.33.0"}, "workload": SMALL},
         {"template": {"resources": {"memory": "64Gi", "cpu": "4"}}, "workload": SMALL},
     ],
-    ids=lambda spec: "-".join(spec) or "plain",
+    ids=range(8),
 )
-def test_plan_before_applying_is_the_operators_plan_and_after_it_is_kept(
+def test_same_plan_before_and_after(
     cluster: Cluster, operator: OperatorProcess, namespace: str, spec: dict[str, Any]
 ) -> None:
     body = llm(**spec)
@@ -93,8 +93,9 @@ def test_a_change_is_foretold(cluster: Cluster, operator: OperatorProcess, names
         ({"quality": "Economy"}, "Accepted", 3),
         ({"engine": {"extraArgs": ["--max-model-len=9"]}}, "Accepted", 3),
     ],
+    ids=range(8),
 )
-def test_a_refusal_is_the_operators_refusal(
+def test_same_refusal(
     cluster: Cluster, operator: OperatorProcess, namespace: str, spec: dict[str, Any], kind: str, code: int
 ) -> None:
     body = llm(**spec)
