@@ -169,6 +169,57 @@ def test_an_autoscaler_can_read_the_scale_before_anything_scaled(cluster: Cluste
     assert scale_of(cluster, namespace)["spec"].get("replicas", 0) == 0
 
 
+def test_the_columns_are_those_of_the_design(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(llm(), namespace=namespace)
+    header = cluster.kubectl("get", "llmdep", "-n", namespace).splitlines()[0].split()
+    wanted = ["NAME", "READY", "GPU", "KV-DTYPE", "CONTEXT", "CONCURRENCY", "KV-USED", "PHASE", "AGE"]
+    assert header == wanted
+    wide = cluster.kubectl("get", "llmdep", "-n", namespace, "-o", "wide").splitlines()[0].split()
+    assert wide == [*wanted, "MODEL", "REASON"]
+    assert "chat" in cluster.kubectl("get", "all", "-n", namespace)
+
+
+def test_two_who_apply_share_lists_and_maps_by_element(
+    cluster: Cluster, api: ApiSession, namespace: str
+) -> None:
+    path = f"/apis/tonnage.dev/v1alpha1/namespaces/{namespace}/llmdeployments/chat"
+
+    def apply(manager: str, name: str, **fields: Any) -> dict[str, Any]:
+        body = llm(**fields)
+        body["spec"] |= {
+            "engine": {"env": [{"name": name, "value": manager}]},
+            "template": {
+                "labels": {name.lower(): manager},
+                "imagePullSecrets": [{"name": name.lower()}],
+                "volumes": [{"name": name.lower(), "mountPath": f"/mnt/{name}", "emptyDir": {}}],
+            },
+        }
+        query = f"fieldManager={manager}&fieldValidation=Strict"
+        status, answer = api.send(
+            "PATCH", f"{path}?{query}", body, content_type="application/apply-patch+yaml"
+        )
+        assert status in (ACCEPTED, STORED), answer
+        return dict(answer["spec"])
+
+    apply("one", "A")
+    both = apply("two", "B")
+    assert [variable["name"] for variable in both["engine"]["env"]] == ["A", "B"]
+    assert both["template"]["labels"] == {"a": "one", "b": "two"}
+    assert [one["name"] for one in both["template"]["imagePullSecrets"]] == ["a", "b"]
+    assert [one["name"] for one in both["template"]["volumes"]] == ["a", "b"]
+
+
+def test_an_autoscaler_of_kubernetes_can_scale_the_example(cluster: Cluster, namespace: str) -> None:
+    cluster.kubectl("apply", "-n", namespace, "-f", str(REPOSITORY / "examples" / "external-autoscaler.yaml"))
+
+    def able() -> str:
+        body = cluster.get("hpa", "chat", namespace=namespace) or {}
+        found = body.get("status", {}).get("conditions", [])
+        return next((c["status"] + " " + c["reason"] for c in found if c["type"] == "AbleToScale"), "")
+
+    assert wait_until("the autoscaler to look", able, seconds=90) == "True SucceededGetScale"
+
+
 def test_what_is_applied_later_leaves_the_number_to_the_autoscaler(cluster: Cluster, namespace: str) -> None:
     cluster.apply(llm(scaling={"mode": "External"}, replicas=1), namespace=namespace)
     cluster.kubectl("scale", "llmdep/chat", "--replicas=3", "-n", namespace)
