@@ -23,13 +23,6 @@ class Unsupported:
 
 
 NOT_BUILT: tuple[Unsupported, ...] = (
-    Unsupported("model.uri", lambda s: s.model.uri.startswith("hf://"), "pvc://CLAIM/PATH"),
-    Unsupported(
-        "model.revision", lambda s: s.model.revision != "main", "a pvc:// path that holds the revision"
-    ),
-    Unsupported(
-        "model.tokenSecret", lambda s: s.model.token_secret is not None, "a pvc:// model, which needs none"
-    ),
     Unsupported("quality", lambda s: s.quality is Quality.ECONOMY, "NearLossless or Lossless"),
     Unsupported(
         "cache.eviction.mode", lambda s: s.cache.eviction.mode is EvictionMode.STREAMING, "Auto or None"

@@ -104,6 +104,11 @@ class Model(ApiModel):
         return self.uri.startswith("hf://")
 
     @property
+    def hub_name(self) -> str:
+        """ORG/NAME of an hf:// model; empty for any other."""
+        return self.uri.removeprefix("hf://") if self.hub else ""
+
+    @property
     def claim(self) -> str:
         """The PersistentVolumeClaim of a pvc:// model."""
         return self.uri.removeprefix("pvc://").partition("/")[0]

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tonnage.rendering.settings import Settings
+from tonnage.rendering.settings import HubSettings, Settings
 
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -45,6 +45,11 @@ def read_config(environment: Mapping[str, str] = os.environ) -> Config:
             worker_image=_needed(environment, "TONNAGE_WORKER_IMAGE", "worker.image"),
             engine_version=_needed(environment, "TONNAGE_ENGINE_VERSION", "worker.engineVersion"),
             image_pull_policy=environment.get("TONNAGE_IMAGE_PULL_POLICY", "IfNotPresent"),
+            hub=HubSettings(
+                endpoint=environment.get("TONNAGE_HUB_ENDPOINT", ""),
+                https_proxy=environment.get("TONNAGE_HUB_HTTPS_PROXY", ""),
+                no_proxy=environment.get("TONNAGE_HUB_NO_PROXY", ""),
+            ),
         ),
         namespace=_needed(environment, "TONNAGE_NAMESPACE", "the release's namespace"),
         lease=environment.get("TONNAGE_LEASE", "tonnage-operator"),

@@ -10,7 +10,7 @@ from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, NODE, POD, Kind, Obje
 from tonnage.cluster.records import node_record, pod_record
 from tonnage.control.queue import Key
 from tonnage.gpus.nodes import Node
-from tonnage.rendering.names import DEPLOYMENT
+from tonnage.rendering.names import DEPLOYMENT, MODEL, REFRESH_MODEL
 from tonnage.rendering.observations import Pod
 
 V = TypeVar("V")
@@ -91,6 +91,7 @@ class Store:
         self.nodes: dict[str, Node] = {}
         self._pods: Index[Pod] = Index()
         self._children: dict[Kind, Index[Object]] = {kind: Index() for kind in CHILDREN}
+        self._of_model: defaultdict[tuple[Kind, str, str], set[tuple[Key, str]]] = defaultdict(set)
         self._tombstones = Tombstones()
         self._touched, self._nodes_changed = touched, nodes_changed
 
@@ -180,6 +181,17 @@ class Store:
         """One child, as last seen."""
         return self._children[kind].of(key).get(name)
 
+    def of_model(self, kind: Kind, *, namespace: str, model: str) -> list[tuple[Key, Object]]:
+        """Children of any object of the namespace that carry the label of a model, with their owners."""
+        return [
+            (owner, self._children[kind].of(owner)[name])
+            for owner, name in sorted(self._of_model.get((kind, namespace, model), ()))
+        ]
+
+    def touch(self, key: Key) -> None:
+        """Something that concerns this LLMDeployment changed."""
+        self._touched(key)
+
     def pods(self, key: Key) -> list[Pod]:
         """Pods labelled as made for `key`, by name."""
         return [pod for _, pod in sorted(self._pods.of(key).items())]
@@ -224,12 +236,26 @@ class Store:
             self._drop(kind, before, name)  # its label was edited
         if kind == POD:
             return self._pods.put(owner, name, pod_record(body))
+        self._label(kind, owner, name, body)
         return self._children[kind].put(owner, name, _without_managed_fields(body))
 
     def _index(self, kind: Kind) -> Index[Pod] | Index[Object]:
         return self._pods if kind == POD else self._children[kind]
 
+    def _label(self, kind: Kind, owner: Key, name: str, body: Object | None) -> None:
+        """Note the label of a child as it is now, None where it is gone."""
+        before = None if kind == POD else self._children[kind].of(owner).get(name)
+        old, new = _model(before), _model(body)
+        if old and old != new:
+            members = self._of_model[kind, owner[0], old]
+            members.discard((owner, name))
+            if not members:
+                del self._of_model[kind, owner[0], old]
+        if new:
+            self._of_model[kind, owner[0], new].add((owner, name))
+
     def _drop(self, kind: Kind, owner: Key, name: str) -> None:
+        self._label(kind, owner, name, None)
         self._index(kind).drop(owner, name)
         self._touched(owner)
 
@@ -251,10 +277,15 @@ def _owner(body: Object) -> Key:
     return meta["namespace"], meta.get("labels", {}).get(DEPLOYMENT, "")
 
 
+def _model(body: Object | None) -> str:
+    return str(body["metadata"].get("labels", {}).get(MODEL, "")) if body is not None else ""
+
+
 def _intent(body: Object) -> tuple[object, ...]:
     """What a user changes of an object: a status write changes none of it."""
     meta = body["metadata"]
-    return tuple(meta.get(name) for name in ("uid", "generation", "deletionTimestamp"))
+    asked = meta.get("annotations", {}).get(REFRESH_MODEL)
+    return (*(meta.get(name) for name in ("uid", "generation", "deletionTimestamp")), asked)
 
 
 def _version(body: Object) -> str:

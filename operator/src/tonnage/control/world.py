@@ -9,12 +9,14 @@ from typing import Any, Protocol
 from tonnage.api.conditions import Finding
 from tonnage.api.status import ConditionType
 from tonnage.api.v1alpha1 import Spec
+from tonnage.cluster.inspected import Failure
 from tonnage.cluster.port import Cluster, Kind, Object
 from tonnage.control.queue import Key
 from tonnage.control.store import Store
 from tonnage.gpus.nodes import Node
-from tonnage.models import ModelProfile
+from tonnage.models import ResolvedModel
 from tonnage.rendering.findings import Worker
+from tonnage.rendering.inspection import Reading
 from tonnage.rendering.names import Manifest, Owner
 from tonnage.rendering.observations import Pod, Report
 from tonnage.rendering.plan import Kept
@@ -45,16 +47,29 @@ class Applied:
     accepted: Any
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A model as it was read, and the refresh that it was read for."""
+
+    model: ResolvedModel
+    refreshed: str
+
+
 @dataclass(slots=True)
 class Inspection:
-    """Reading one model, `source`: what was found last if it failed, by which Job, and when to try again."""
+    """Reading one model, for all objects of a namespace that want it.
 
-    source: str = ""
+    `failure` is what was found last if it failed, by which Job, and when to try again; `starting` while a
+    Job is being made; `waiting` holds the objects that wait for the Job of another one.
+    """
+
     job_uid: str = ""
     failures: int = 0
     retry_at: float = 0.0
-    finding: Finding | None = None
-    waiting: str = ""
+    failure: Failure | None = None
+    progress: str = ""
+    starting: bool = False
+    waiting: set[Key] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +92,8 @@ class Memory:
     uid: str
     applied: dict[tuple[Kind, str], Applied] = field(default_factory=dict)
     asked: dict[str, Asked] = field(default_factory=dict)
-    inspection: Inspection = field(default_factory=Inspection)
+    reading: Reading | None = None
+    known: Known | None = None
     kept: tuple[Kept, str] | None = None
     rendered: list[Manifest] = field(default_factory=list)
     failures: int = 0
@@ -94,7 +110,8 @@ class World:
     settings: Settings
     clock: Clock
     nodes_readable: Callable[[], bool] = lambda: True
-    models: dict[tuple[str, str], ModelProfile] = field(default_factory=dict)
+    models: dict[tuple[str, str], Known] = field(default_factory=dict)
+    inspections: dict[tuple[str, str], Inspection] = field(default_factory=dict)
     memories: dict[Key, Memory] = field(default_factory=dict)
     waiting_for_room: set[Key] = field(default_factory=set)
 
@@ -113,10 +130,21 @@ class World:
     def forget(self, key: Key) -> None:
         """Drop everything remembered of an object that is gone."""
         memory = self.memories.pop(key, None)
-        if memory is not None:
-            # an object made anew reads its model anew: the files may be others
-            self.models.pop((key[0], memory.inspection.source), None)
+        if memory is not None and memory.reading is not None:
+            # an object made anew reads its model anew, unless others have it: the files may be others
+            self.models.pop((key[0], memory.reading.attempt), None)
+            self.end_inspection(key[0], memory.reading)
         self.waiting_for_room.discard(key)
+
+    def inspection(self, namespace: str, reading: Reading) -> Inspection:
+        """What is known of reading a model in a namespace."""
+        return self.inspections.setdefault((namespace, reading.attempt), Inspection())
+
+    def end_inspection(self, namespace: str, reading: Reading) -> None:
+        """It came to its end, or nobody pursues it: those who waited look themselves."""
+        ended = self.inspections.pop((namespace, reading.attempt), None)
+        for waiting in ended.waiting if ended is not None else ():
+            self.store.touch(waiting)
 
 
 @dataclass(slots=True)
@@ -128,8 +156,8 @@ class Pass:
     owner: Owner
     memory: Memory
     spec: Spec | None = None
-    source: str = ""
-    model: ModelProfile | None = None
+    reading: Reading | None = None
+    known: Known | None = None
     kept: Kept | None = None
     plan_hash: str = ""
     findings: dict[ConditionType, Finding] = field(default_factory=dict)

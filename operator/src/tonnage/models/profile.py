@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
+from typing import Final
 
+from tonnage.models.errors import ConfigError
 from tonnage.models.parameters import Parameter
+
+_REVISION: Final = re.compile(r"(files-)?[0-9a-f]{7,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +240,27 @@ class ModelProfile:
 
     shape: ModelShape
     weights: Weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedModel:
+    """A model as it was read at one time.
+
+    `revision` identifies the files: a commit of the hub, or what was seen of a directory. `download_bytes` is
+    what an engine downloads to serve it, 0 where the files are mounted. Raises `ConfigError`.
+    """
+
+    profile: ModelProfile
+    revision: str
+    download_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if not _REVISION.fullmatch(self.revision):
+            raise ConfigError(
+                "RevisionInvalid", f"{self.revision[:80]!r} is neither a commit nor an identity of files"
+            )
+        if self.download_bytes < 0:
+            raise ConfigError("RevisionInvalid", f"{self.download_bytes} bytes cannot be downloaded")
 
 
 def runs_of(layers: Iterable[Layer]) -> tuple[LayerRun, ...]:

@@ -7,13 +7,15 @@ from tonnage.planning.plan import Plan
 from tonnage.rendering.settings import ENGINE_PORT, MODELS_PATH, SHUTDOWN_TIMEOUT_SECONDS
 
 
-def engine_arguments(plan: Plan, *, spec: Spec) -> list[str]:
+def engine_arguments(plan: Plan, *, spec: Spec, revision: str) -> list[str]:
     """Arguments of vLLM's API server for `plan`, the user's own last.
+
+    `revision` is the commit of a hub model: an engine that starts later gets the same files.
 
     Names as in vLLM 0.32 engine/arg_utils.py and entrypoints/openai/cli_args.py.
     """
     pinned: dict[str, str | int] = {
-        "--model": model_path(spec),
+        "--model": spec.model.hub_name or model_path(spec),
         "--served-model-name": spec.served_name,
         "--host": "0.0.0.0",  # noqa: S104 - the pod's own address is not known before it starts
         "--port": ENGINE_PORT,
@@ -27,6 +29,8 @@ def engine_arguments(plan: Plan, *, spec: Spec) -> list[str]:
         "--tensor-parallel-size": plan.tensor_parallel,
         "--shutdown-timeout": SHUTDOWN_TIMEOUT_SECONDS,
     }
+    if spec.model.hub_name:
+        pinned |= {"--revision": revision, "--tokenizer-revision": revision}
     words = [word for name, value in pinned.items() for word in (name, str(value))]
     words.append("--enable-prefix-caching" if plan.prefix_caching else "--no-enable-prefix-caching")
     if plan.attention_backend is not None:
@@ -37,5 +41,5 @@ def engine_arguments(plan: Plan, *, spec: Spec) -> list[str]:
 
 
 def model_path(spec: Spec) -> str:
-    """Directory of the model inside the pod."""
+    """Directory of a pvc:// model inside the pod."""
     return f"{MODELS_PATH}/{spec.model.path}".rstrip("/")

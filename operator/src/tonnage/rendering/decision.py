@@ -13,7 +13,7 @@ from tonnage.api.v1alpha1 import Spec
 from tonnage.engines import UnknownEngineVersionError, rules_for
 from tonnage.gpus.nodes import Node
 from tonnage.gpus.placement import Placement
-from tonnage.models import ModelProfile
+from tonnage.models import ResolvedModel
 from tonnage.models.wire import to_wire
 from tonnage.planning.choose import plan_for
 from tonnage.planning.plan import Demand, Plan, Rejection
@@ -23,12 +23,13 @@ from tonnage.rendering.plan import Kept, hash_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What a decision is about: the spec, the model it names, with the identity of its files, and the engine
-    version that is meant where the spec names none."""
+    """What a decision is about: the spec, the model it names as it was read, with the identity of its place
+    and the refresh it was read for, and the engine version that is meant where the spec names none."""
 
     spec: Spec
     source: str
-    model: ModelProfile
+    model: ResolvedModel
+    refreshed: str = ""
     default_version: str
 
     @property
@@ -59,14 +60,27 @@ def decide(
         outcome = _plan(subject, demand=demand, placement=placement, nodes=nodes)
         if isinstance(outcome, Rejection):
             return outcome
-        kept = Kept(inputs=inputs, source=subject.source, model=to_wire(subject.model), plan=outcome)
+        kept = _keep(subject, inputs=inputs, plan=outcome)
     else:
-        kept = known[0]
+        kept = dataclasses.replace(known[0], refreshed=subject.refreshed)
     given, needed = subject.spec.template.resources.memory, kept.plan.request_bytes
     if given is not None and quantities.whole_bytes(given) < needed:
         return _too_little(given, needed_bytes=needed)
-    plan_hash = known[1] if known else hash_of(kept.plan, spec=subject.spec)
+    plan_hash = known[1] if known else hash_of(kept, spec=subject.spec)
     return Decision(kept=kept, plan_hash=plan_hash, made=known is None)
+
+
+def _keep(subject: Subject, *, inputs: str, plan: Plan) -> Kept:
+    model = subject.model
+    return Kept(
+        inputs=inputs,
+        source=subject.source,
+        revision=model.revision,
+        download_bytes=model.download_bytes,
+        model=to_wire(model.profile),
+        plan=plan,
+        refreshed=subject.refreshed,
+    )
 
 
 def _inputs(subject: Subject, *, demand: Demand, placement: Placement) -> str:
@@ -76,6 +90,7 @@ def _inputs(subject: Subject, *, demand: Demand, placement: Placement) -> str:
             dataclasses.asdict(demand),
             dataclasses.asdict(placement),
             subject.source,
+            subject.model.revision,
             subject.engine_version,
             subject.spec.engine.verification.value,
         ]
@@ -89,8 +104,8 @@ def _plan(
         engine = rules_for(subject.engine_version)
     except UnknownEngineVersionError as error:
         return Rejection(reason="UnknownEngineVersion", message=str(error))
-    known = None if nodes is None else tuple(nodes)
-    return plan_for(demand, model=subject.model, nodes=known, engine=engine, placement=placement)
+    model, known = subject.model.profile, None if nodes is None else tuple(nodes)
+    return plan_for(demand, model=model, nodes=known, engine=engine, placement=placement)
 
 
 def _too_little(given: str | int, *, needed_bytes: int) -> Rejection:

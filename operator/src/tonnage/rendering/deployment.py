@@ -6,8 +6,8 @@ from tonnage.api import quantities
 from tonnage.api.demand import cpu_millis
 from tonnage.api.operation import ScalingMode
 from tonnage.api.v1alpha1 import Spec
-from tonnage.planning.plan import Plan
 from tonnage.rendering.arguments import engine_arguments
+from tonnage.rendering.hub import hub_environment
 from tonnage.rendering.names import (
     ENGINE_CONTAINER,
     PLAN,
@@ -18,6 +18,7 @@ from tonnage.rendering.names import (
     metadata,
     plan_name,
 )
+from tonnage.rendering.plan import Kept
 from tonnage.rendering.pods import (
     container_security,
     literal,
@@ -30,32 +31,45 @@ from tonnage.rendering.pods import (
     worker_scheduling,
 )
 from tonnage.rendering.settings import (
+    DOWNLOAD_MARGIN_BYTES,
     ENDPOINT_SECONDS,
     ENGINE_PORT,
     GRACE_MARGIN_SECONDS,
+    MODELS_PATH,
     PLAN_KEY,
     PLAN_PATH,
     PROGRESS_DEADLINE_SECONDS,
     SHUTDOWN_TIMEOUT_SECONDS,
+    SLOWEST_DOWNLOAD_BYTES_PER_SECOND,
     WORKER_PORT,
     Settings,
 )
 
+_DOWNLOADING = {
+    "HF_HOME": MODELS_PATH,
+    # an image may have it set
+    "HF_HUB_OFFLINE": "0",
+    # its cache of chunks would need room beside the files
+    "HF_XET_CHUNK_CACHE_SIZE_BYTES": "0",
+    # the engine's front gives its core 600 s to load weights, which may be downloaded first; whether a start
+    # takes too long is for the roll-out's deadline to say (vLLM 0.32 v1/engine/core_client.py)
+    "VLLM_ENGINE_READY_TIMEOUT_S": "86400",
+}
+
 
 def build_deployment(
-    plan: Plan, *, plan_hash: str, spec: Spec, owner: Owner, settings: Settings, replicas: int | None
+    kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner, settings: Settings, replicas: int | None
 ) -> Manifest:
     """The workers of one plan. `replicas` None leaves the field to whoever owns it."""
-    deadline = spec.rollout.progress_deadline
     body: Manifest = {
         "selector": {"matchLabels": labels(owner, WORKER)},
         # one more than wanted while rolling, never one less: a plan that fails verification costs nothing
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-        "progressDeadlineSeconds": quantities.seconds(deadline) if deadline else PROGRESS_DEADLINE_SECONDS,
+        "progressDeadlineSeconds": progress_seconds(kept, spec=spec),
         "revisionHistoryLimit": 2,
         "template": {
             "metadata": _build_pod_metadata(plan_hash, spec=spec, owner=owner),
-            "spec": _build_pod(plan, plan_hash=plan_hash, spec=spec, owner=owner, settings=settings),
+            "spec": _build_pod(kept, plan_hash=plan_hash, spec=spec, owner=owner, settings=settings),
         },
     }
     if replicas is not None:
@@ -75,6 +89,19 @@ def replicas_of(spec: Spec) -> int | None:
     return None if spec.scaling.mode is ScalingMode.INTERNAL else spec.wanted_replicas
 
 
+def progress_seconds(kept: Kept, *, spec: Spec) -> int:
+    """How long a roll-out may make no progress: a hub model is downloaded first."""
+    if spec.rollout.progress_deadline:
+        return quantities.seconds(spec.rollout.progress_deadline)
+    return PROGRESS_DEADLINE_SECONDS + kept.download_bytes // SLOWEST_DOWNLOAD_BYTES_PER_SECOND
+
+
+def download_room_bytes(kept: Kept) -> int:
+    """Disk that a worker may fill with its hub model."""
+    room = kept.download_bytes + kept.download_bytes // 100 + DOWNLOAD_MARGIN_BYTES
+    return -(-room // 2**20) * 2**20
+
+
 def _build_pod_metadata(plan_hash: str, *, spec: Spec, owner: Owner) -> Manifest:
     meta: Manifest = {"labels": {**spec.template.labels, **labels(owner, WORKER), PLAN: plan_hash}}
     if spec.template.annotations:
@@ -82,7 +109,7 @@ def _build_pod_metadata(plan_hash: str, *, spec: Spec, owner: Owner) -> Manifest
     return meta
 
 
-def _build_pod(plan: Plan, *, plan_hash: str, spec: Spec, owner: Owner, settings: Settings) -> Manifest:
+def _build_pod(kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner, settings: Settings) -> Manifest:
     return {
         "automountServiceAccountToken": False,
         # a Service called "vllm" would otherwise set VLLM_PORT
@@ -91,9 +118,9 @@ def _build_pod(plan: Plan, *, plan_hash: str, spec: Spec, owner: Owner, settings
         "securityContext": pod_security(),
         **placement(spec),
         **worker_scheduling(spec, own_labels=labels(owner, WORKER)),
-        "containers": [_build_container(plan, spec=spec, settings=settings)],
+        "containers": [_build_container(kept, spec=spec, settings=settings)],
         "volumes": [
-            model_volume(spec),
+            model_volume(spec, size_limit=download_room_bytes(kept)),
             {
                 "name": "plan",
                 "configMap": {
@@ -106,7 +133,7 @@ def _build_pod(plan: Plan, *, plan_hash: str, spec: Spec, owner: Owner, settings
                 "name": "shm",
                 "emptyDir": {
                     "medium": "Memory",
-                    "sizeLimit": quantities.memory_quantity(plan.shared_memory_bytes),
+                    "sizeLimit": quantities.memory_quantity(kept.plan.shared_memory_bytes),
                 },
             },
             *user_volumes(spec),
@@ -114,19 +141,20 @@ def _build_pod(plan: Plan, *, plan_hash: str, spec: Spec, owner: Owner, settings
     }
 
 
-def _build_container(plan: Plan, *, spec: Spec, settings: Settings) -> Manifest:
+def _build_container(kept: Kept, *, spec: Spec, settings: Settings) -> Manifest:
+    arguments = engine_arguments(kept.plan, spec=spec, revision=kept.revision)
     return {
         "name": ENGINE_CONTAINER,
         "image": spec.engine.image or settings.worker_image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python3", "-P", "-m", "tonnage_worker.serve"],
-        "args": ["--plan", f"{PLAN_PATH}/{PLAN_KEY}", "--", *map(literal, engine_arguments(plan, spec=spec))],
-        "env": _build_env(plan, spec=spec),
+        "args": ["--plan", f"{PLAN_PATH}/{PLAN_KEY}", "--", *map(literal, arguments)],
+        "env": _build_env(kept, spec=spec, settings=settings),
         "ports": [
             {"name": "http", "containerPort": ENGINE_PORT, "protocol": "TCP"},
             {"name": "worker", "containerPort": WORKER_PORT, "protocol": "TCP"},
         ],
-        "resources": _build_resources(plan, spec=spec),
+        "resources": _build_resources(kept, spec=spec),
         # one failure is enough: a draining worker must leave the endpoints at once
         "readinessProbe": {
             "httpGet": {"path": "/ready", "port": "worker"},
@@ -143,7 +171,7 @@ def _build_container(plan: Plan, *, spec: Spec, settings: Settings) -> Manifest:
         },
         "securityContext": container_security(),
         "volumeMounts": [
-            model_mount(),
+            model_mount(spec),
             {"name": "plan", "mountPath": PLAN_PATH, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
@@ -152,27 +180,33 @@ def _build_container(plan: Plan, *, spec: Spec, settings: Settings) -> Manifest:
     }
 
 
-def _build_env(plan: Plan, *, spec: Spec) -> list[Manifest]:
+def _build_env(kept: Kept, *, spec: Spec, settings: Settings) -> list[Manifest]:
     fixed = {
         "HOME": "/tmp",  # noqa: S108 - the only writable place of the pod
-        "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
+        **(_DOWNLOADING if spec.model.hub_name else {"HF_HUB_OFFLINE": "1"}),
     }
-    if plan.gpus_per_replica == 0:
+    if kept.plan.gpus_per_replica == 0:
         # else vLLM takes every core of the node and pins to it, and two pods share the same cores
         # (vLLM 0.32 v1/worker/cpu_worker.py)
         fixed["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         fixed["OMP_NUM_THREADS"] = str(max(1, cpu_millis(spec) // 1000))
     user = {variable.name: literal(variable.value) for variable in spec.engine.env}
     both = {**fixed, **user}
-    return [{"name": name, "value": value} if value else {"name": name} for name, value in both.items()]
+    variables = [{"name": name, "value": value} if value else {"name": name} for name, value in both.items()]
+    if not spec.model.hub_name:
+        return variables
+    return [*variables, *(v for v in hub_environment(spec, settings=settings) if v["name"] not in user)]
 
 
-def _build_resources(plan: Plan, *, spec: Spec) -> Manifest:
+def _build_resources(kept: Kept, *, spec: Spec) -> Manifest:
     wanted = spec.template.resources
-    memory = plan.request_bytes if wanted.memory is None else quantities.whole_bytes(wanted.memory)
+    memory = kept.plan.request_bytes if wanted.memory is None else quantities.whole_bytes(wanted.memory)
     millis = cpu_millis(spec)
     cpu = f"{millis}m" if millis % 1000 else quantities.decimal_quantity(millis // 1000)
     memory_text = quantities.memory_quantity(memory)
-    return {"requests": {"cpu": cpu, "memory": memory_text}, "limits": {"memory": memory_text}}
+    requests = {"cpu": cpu, "memory": memory_text}
+    if spec.model.hub_name:
+        requests["ephemeral-storage"] = quantities.memory_quantity(download_room_bytes(kept))
+    return {"requests": requests, "limits": {"memory": memory_text}}

@@ -1,34 +1,74 @@
-"""The Job that reads a model's facts where the model is: operator image, restricted, no token."""
+"""The Job that reads a model's facts where the model is: restricted, without a ServiceAccount token."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from tonnage.api.v1alpha1 import Spec
 from tonnage.rendering.arguments import model_path
-from tonnage.rendering.names import INSPECT, Manifest, Owner, labels, metadata, short_hash
+from tonnage.rendering.hub import hub_environment
+from tonnage.rendering.names import (
+    INSPECT,
+    MODEL,
+    REFRESH_MODEL,
+    REFRESHED,
+    Manifest,
+    Owner,
+    labels,
+    metadata,
+    short_hash,
+)
 from tonnage.rendering.pods import container_security, model_mount, model_volume, placement, pod_security
 from tonnage.rendering.settings import INSPECTION_DEADLINE_SECONDS, INSPECTION_TTL_SECONDS, Settings
 
 
-def source_of(spec: Spec) -> str:
-    """Identity of the model's files and of how they are read."""
-    return short_hash([spec.model.uri, spec.model.revision, spec.model.assume_full_attention])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """The wish to read a model.
+
+    `source` identifies its files and how they are read, `access` also the credentials: what two objects of a
+    namespace may share. `refreshed` identifies the refresh that was asked for, empty if none was.
+    """
+
+    source: str
+    access: str
+    refreshed: str = ""
+
+    @property
+    def attempt(self) -> str:
+        """Identity of the Job that fulfils the wish."""
+        return short_hash([self.access, self.refreshed]) if self.refreshed else self.access
 
 
-def inspection_name(owner: Owner, source: str) -> str:
-    """Name of the Job that reads the model `source`."""
-    return f"{owner.name}-{INSPECT}-{source}"
+def reading_of(spec: Spec, *, annotations: Mapping[str, str]) -> Reading:
+    """What an object with this spec and these annotations wants to be read."""
+    model, asked = spec.model, annotations.get(REFRESH_MODEL, "")
+    source = short_hash([model.uri, model.revision, model.assume_full_attention])
+    secret = model.token_secret
+    access = short_hash([source, secret.name, secret.key]) if secret is not None else source
+    return Reading(source=source, access=access, refreshed=short_hash(asked) if asked else "")
 
 
-def build_inspection(spec: Spec, *, owner: Owner, settings: Settings) -> Manifest:
-    """The Job; its pod's termination message is the result (see tonnage.cluster.inspection)."""
-    arguments = ["--path", model_path(spec)]
-    if spec.model.assume_full_attention:
-        arguments.append("--assume-full-attention")
-    source = source_of(spec)
+def inspection_name(owner: Owner, reading: Reading) -> str:
+    """Name of the owner's Job for a reading."""
+    return f"{owner.name}-{INSPECT}-{reading.attempt}"
+
+
+def build_inspection(spec: Spec, *, reading: Reading, owner: Owner, settings: Settings) -> Manifest:
+    """The Job; its pod's termination message is the result (see tonnage.cluster.inspected)."""
+    meta = metadata(
+        owner,
+        name=inspection_name(owner, reading),
+        component=INSPECT,
+        extra_labels={MODEL: reading.access},
+    )
+    if reading.refreshed:
+        meta["annotations"] = {REFRESHED: reading.refreshed}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(owner, name=inspection_name(owner, source), component=INSPECT),
+        "metadata": meta,
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": INSPECTION_DEADLINE_SECONDS,
@@ -41,23 +81,32 @@ def build_inspection(spec: Spec, *, owner: Owner, settings: Settings) -> Manifes
                     "enableServiceLinks": False,
                     "securityContext": pod_security(),
                     **placement(spec),
-                    "containers": [
-                        {
-                            "name": INSPECT,
-                            "image": settings.operator_image,
-                            "imagePullPolicy": settings.image_pull_policy,
-                            "command": ["python3", "-P", "-m", "tonnage.cluster.inspection"],
-                            "args": arguments,
-                            "resources": {
-                                "requests": {"cpu": "50m", "memory": "64Mi"},
-                                "limits": {"memory": "256Mi"},
-                            },
-                            "securityContext": container_security(),
-                            "volumeMounts": [model_mount()],
-                        }
-                    ],
-                    "volumes": [model_volume(spec)],
+                    **_build_reader(spec, settings=settings),
                 },
             },
         },
     }
+
+
+def _build_reader(spec: Spec, *, settings: Settings) -> Manifest:
+    container: Manifest = {
+        "name": INSPECT,
+        "image": settings.operator_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": ["python3", "-P", "-m", "tonnage.cluster.inspection"],
+        "args": _arguments(spec),
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+        "securityContext": container_security(),
+    }
+    if spec.model.hub_name:
+        return {"containers": [{**container, "env": hub_environment(spec, settings=settings)}]}
+    return {
+        "containers": [{**container, "volumeMounts": [model_mount(spec)]}],
+        "volumes": [model_volume(spec)],
+    }
+
+
+def _arguments(spec: Spec) -> list[str]:
+    name = spec.model.hub_name
+    place = ["--hub", name, "--revision", spec.model.revision] if name else ["--path", model_path(spec)]
+    return [*place, "--assume-full-attention"] if spec.model.assume_full_attention else place

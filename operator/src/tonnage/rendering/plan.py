@@ -13,8 +13,10 @@ from tonnage.api.v1alpha1 import Spec
 from tonnage.planning.plan import Alternative, MemoryBytes, Plan, Quality
 from tonnage.rendering.names import (
     INPUTS,
+    MODEL,
     PLAN,
     PLAN_COMPONENT,
+    REFRESHED,
     Manifest,
     Owner,
     hash_in,
@@ -94,15 +96,35 @@ def _build_kv(plan: Plan) -> Manifest:
     }
 
 
-def hash_of(plan: Plan, *, spec: Spec) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What the operator keeps of a decision, to find again after a restart.
+
+    `inputs` identifies everything the plan depends on, `source` the model's files; `model` is the model's
+    profile in its wire form, so that the files need not be read again. `revision` and `download_bytes` are
+    those of the ResolvedModel, `refreshed` the refresh that was last asked for and made.
+    """
+
+    inputs: str
+    source: str
+    revision: str
+    download_bytes: int
+    model: Mapping[str, Any]
+    plan: Plan
+    refreshed: str = ""
+
+
+def hash_of(kept: Kept, *, spec: Spec) -> str:
     """Identity of a plan: whatever the worker reads from its plan file enters."""
-    return short_hash(_content(plan, spec=spec, plan_hash=""))
+    return short_hash(_content(kept, spec=spec, plan_hash=""))
 
 
-def _content(plan: Plan, *, spec: Spec, plan_hash: str) -> dict[str, Any]:
+def _content(kept: Kept, *, spec: Spec, plan_hash: str) -> dict[str, Any]:
+    plan = kept.plan
     return {
         "schema": SCHEMA,
         "hash": plan_hash,
+        "model": {"source": kept.source, "revision": kept.revision},
         "engineVersion": plan.engine_version,
         "verification": spec.engine.verification.value,
         "expected": {
@@ -121,37 +143,28 @@ def _content(plan: Plan, *, spec: Spec, plan_hash: str) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """What the operator keeps of a decision, to find again after a restart.
-
-    `inputs` identifies everything the plan depends on, `source` the model's files; `model` is the model's
-    profile in its wire form, so that the files need not be read again.
-    """
-
-    inputs: str
-    source: str
-    model: Mapping[str, Any]
-    plan: Plan
-
-
-def build_plan_config_map(kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner) -> Manifest:
+def build_plan_config_map(kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner, access: str) -> Manifest:
     """The immutable ConfigMap that holds a plan: the worker's file, and what the operator keeps it by.
 
-    The inputs are an annotation too: other inputs may lead to the same plan, and data cannot be changed.
+    What may change while the plan stays is an annotation, since data cannot be changed: other inputs may lead
+    to the same plan, a refresh may find the same files. By `access` other objects find the model.
     """
-    plan = kept.plan
     meta = metadata(
-        owner, name=plan_name(owner, plan_hash), component=PLAN_COMPONENT, extra_labels={PLAN: plan_hash}
+        owner,
+        name=plan_name(owner, plan_hash),
+        component=PLAN_COMPONENT,
+        extra_labels={PLAN: plan_hash, MODEL: access},
     )
     meta["annotations"] = {INPUTS: kept.inputs}
+    if kept.refreshed:
+        meta["annotations"][REFRESHED] = kept.refreshed
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": meta,
         "immutable": True,
         "data": {
-            PLAN_KEY: json.dumps(_content(plan, spec=spec, plan_hash=plan_hash), separators=(",", ":")),
+            PLAN_KEY: json.dumps(_content(kept, spec=spec, plan_hash=plan_hash), separators=(",", ":")),
             KEPT_KEY: json.dumps(dataclasses.asdict(kept), separators=(",", ":")),
         },
     }
@@ -162,9 +175,13 @@ def read_kept(config_map: Mapping[str, Any]) -> Kept | None:
     try:
         data = json.loads(config_map["data"][KEPT_KEY])
         plan = data["plan"]
+        annotations = config_map["metadata"].get("annotations", {})
         return Kept(
-            inputs=config_map["metadata"].get("annotations", {}).get(INPUTS, data["inputs"]),
+            inputs=annotations.get(INPUTS, data["inputs"]),
             source=data["source"],
+            revision=data["revision"],
+            download_bytes=data["download_bytes"],
+            refreshed=annotations.get(REFRESHED, data["refreshed"]),
             model=data["model"],
             plan=Plan(
                 **{

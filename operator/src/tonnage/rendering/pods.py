@@ -113,11 +113,14 @@ def _stated(part: ApiModel) -> Manifest:
     return part.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
-def model_volume(spec: Spec) -> Manifest:
-    """The claim that holds the model, read-only."""
+def model_volume(spec: Spec, *, size_limit: int = 0) -> Manifest:
+    """Where the model lies: its claim, read-only, or for a hub model room for `size_limit` bytes."""
+    if spec.model.hub_name:
+        return {"name": "models", "emptyDir": {"sizeLimit": quantities.memory_quantity(size_limit)}}
     return {"name": "models", "persistentVolumeClaim": {"claimName": spec.model.claim, "readOnly": True}}
 
 
-def model_mount() -> Manifest:
-    """Where the claim is seen inside a container."""
-    return {"name": "models", "mountPath": MODELS_PATH, "readOnly": True}
+def model_mount(spec: Spec) -> Manifest:
+    """Where that is seen inside a container."""
+    mount: Manifest = {"name": "models", "mountPath": MODELS_PATH}
+    return mount if spec.model.hub_name else {**mount, "readOnly": True}

@@ -16,10 +16,14 @@ NEEDS_ROOM = {"NoUsableNode", "NotEnoughMemory"}
 
 async def decide_plan(p: Pass, world: World) -> bool:
     """Keep or make the plan; a rejection leaves everything that is deployed as it is."""
-    if p.spec is None or p.model is None:
+    if p.spec is None or p.reading is None or p.known is None:
         return False
     subject = Subject(
-        spec=p.spec, source=p.source, model=p.model, default_version=world.settings.engine_version
+        spec=p.spec,
+        source=p.reading.source,
+        model=p.known.model,
+        refreshed=p.known.refreshed,
+        default_version=world.settings.engine_version,
     )
     outcome = decide(subject, nodes=world.nodes(), before=_before(p, world))
     if isinstance(outcome, Rejection):

@@ -1,164 +1,113 @@
-"""Step 2: what does the model need? Known already, kept with the plan, or read by an inspection Job."""
+"""Step 2: what does the model need? Known already, kept with a plan, or read by an inspection Job.
+
+What was read once stays in force until the spec names other files or the annotation tonnage.dev/refresh-model
+asks for another look; while that is under way or fails, what is known stays.
+"""
 
 from __future__ import annotations
 
-from tonnage.api.conditions import Finding
-from tonnage.api.demand import placement_of
-from tonnage.api.status import ConditionType
-from tonnage.api.v1alpha1 import Spec
-from tonnage.cluster.inspection import Failure, decode
-from tonnage.cluster.port import CONFIG_MAP, JOB, Object
-from tonnage.control.children import apply_child, delete_child, own_child, own_children
-from tonnage.control.queue import growing_pause
-from tonnage.control.world import Inspection, Pass, World
-from tonnage.gpus.placement import NodeSelection, select_nodes
-from tonnage.models import ConfigError, ModelProfile
-from tonnage.models.wire import from_wire
-from tonnage.planning.rules import no_usable_node
-from tonnage.rendering.inspection import build_inspection, inspection_name, source_of
-from tonnage.rendering.names import COMPONENT, INSPECT
-from tonnage.rendering.observations import Pod, Termination
-from tonnage.rendering.plan import read_kept
+from collections.abc import Iterable
 
-FIRST_RETRY_SECONDS = 30.0
-MAX_RETRY_SECONDS = 600.0
-JOB_NAME = "batch.kubernetes.io/job-name"
+from tonnage.api.status import ConditionType
+from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT, Object
+from tonnage.control.children import own_child, own_children
+from tonnage.control.steps.inspect import inspect_model
+from tonnage.control.world import Known, Pass, World
+from tonnage.models import ConfigError, ResolvedModel
+from tonnage.models.wire import from_wire
+from tonnage.rendering.inspection import Reading, reading_of
+from tonnage.rendering.names import PLAN, plan_name
+from tonnage.rendering.plan import Kept, read_kept
 
 
 async def resolve_model(p: Pass, world: World) -> bool:
     """Find the model's profile, starting an inspection Job where nothing is known of it."""
     if p.spec is None:
         return False
-    p.source = source_of(p.spec)
-    p.model = _known(p, world)
-    if p.model is None:
-        return await _inspect(p, world, spec=p.spec)
-    _resolved(p, world, p.model)
+    p.reading = reading_of(p.spec, annotations=p.body["metadata"].get("annotations", {}))
+    _turn_to(p, world, reading=p.reading)
+    own = _own(p, world, source=p.reading.source)
+    known = _fresh(own, p.reading) or _of_others(p, world, reading=p.reading)
+    if known is None:
+        known = await inspect_model(p, world, spec=p.spec, reading=p.reading)
+    if known is None:
+        return _with_what_was(p, own)
+    p.known = p.memory.known = known
+    world.models[p.key[0], p.reading.attempt] = known
+    p.found(ConditionType.MODEL_RESOLVED, True, "Resolved", _described(known.model))
     return True
 
 
-def _resolved(p: Pass, world: World, model: ModelProfile) -> None:
-    p.model = model
-    p.memory.inspection = Inspection(source=p.source)
-    world.models[p.key[0], p.source] = model
-    p.found(ConditionType.MODEL_RESOLVED, True, "Resolved", model.shape.architecture)
+def _turn_to(p: Pass, world: World, *, reading: Reading) -> None:
+    """Another model than before: nobody may wait for this object to read the old one."""
+    before = p.memory.reading
+    if before is not None and before.attempt != reading.attempt:
+        world.end_inspection(p.key[0], before)
+    if before is not None and before.source != reading.source:
+        p.memory.known = None
+    p.memory.reading = reading
 
 
-def _known(p: Pass, world: World) -> ModelProfile | None:
-    """The profile from memory, or from a plan that was made for the same files."""
-    known = world.models.get((p.key[0], p.source))
+def _own(p: Pass, world: World, *, source: str) -> list[Known]:
+    """What this object was planned with, whatever refresh is asked for now; the plan in force first."""
+    if p.memory.known is not None:
+        return [p.memory.known]
+    deployment = own_child(p, world, DEPLOYMENT, p.owner.name)
+    labels = deployment["spec"]["template"]["metadata"]["labels"] if deployment is not None else {}
+    in_force = plan_name(p.owner, labels.get(PLAN, ""))
+    maps = own_children(p, world, CONFIG_MAP)
+    maps.sort(key=lambda body: (body["metadata"]["name"] == in_force, _made_at(body)), reverse=True)
+    return _read(maps, source=source)
+
+
+def _of_others(p: Pass, world: World, *, reading: Reading) -> Known | None:
+    """What another object of the namespace knows of the same model, read by the same credentials."""
+    known = world.models.get((p.key[0], reading.attempt))
     if known is not None:
         return known
-    for config_map in own_children(p, world, CONFIG_MAP):
-        kept = read_kept(config_map)
-        if kept is not None and kept.source == p.source:
-            try:
-                return from_wire(dict(kept.model))
-            except ConfigError:
-                continue
-    return None
+    found = world.store.of_model(CONFIG_MAP, namespace=p.key[0], model=reading.access)
+    # not by one that had this name before: an object made anew reads anew
+    bodies = sorted((body for owner, body in found if owner != p.key), key=_made_at, reverse=True)
+    return _fresh(_read(bodies, source=reading.source), reading)
 
 
-async def _inspect(p: Pass, world: World, *, spec: Spec) -> bool:
-    """Look at the Job's pod, or start the Job; a failed one is started again after a pause."""
-    if p.memory.inspection.source != p.source:
-        p.memory.inspection = Inspection(source=p.source)
-    job = own_child(p, world, JOB, inspection_name(p.owner, p.source))
-    if job is None:
-        return await _start(p, world, spec=spec)
-    pod = _pod_of(p, world, job)
-    if pod is not None and pod.last_exit is not None:
-        return await _finish(p, world, job=job, result=_result(pod.last_exit))
-    if _failed(job):
-        text = _why_failed(job, waited_for=p.memory.inspection.waiting)
-        return await _finish(p, world, job=job, result=Failure(reason="InspectionFailed", message=text))
-    p.memory.inspection.waiting = _waiting_text(pod)
-    p.findings[ConditionType.MODEL_RESOLVED] = p.memory.inspection.finding or Finding(
-        ConditionType.MODEL_RESOLVED, None, "Inspecting", p.memory.inspection.waiting
-    )
-    return False
+def _fresh(found: Iterable[Known], reading: Reading) -> Known | None:
+    """The first that was read for the refresh that is asked for, if one is."""
+    return next((one for one in found if reading.refreshed in ("", one.refreshed)), None)
 
 
-def _result(ended: Termination) -> ModelProfile | Failure:
-    if ended.message:
-        return decode(ended.message)
-    text = f"the inspection ended without a result: {ended.reason or 'Error'}, exit code {ended.exit_code}"
-    return Failure(reason="InspectionFailed", message=text)
+def _read(config_maps: Iterable[Object], *, source: str) -> list[Known]:
+    """The models of plans that were made for the same files."""
+    kept = (read_kept(body) for body in config_maps)
+    known = (_known(one) for one in kept if one is not None and one.source == source)
+    return [one for one in known if one is not None]
 
 
-def _pod_of(p: Pass, world: World, job: Object) -> Pod | None:
-    name = job["metadata"]["name"]
-    pods = [
-        pod
-        for pod in world.store.pods(p.key)
-        if pod.labels.get(COMPONENT) == INSPECT and pod.labels.get(JOB_NAME) == name and not pod.deleting
-    ]
-    return pods[-1] if pods else None
+def _made_at(body: Object) -> str:
+    return str(body["metadata"].get("creationTimestamp", ""))
 
 
-async def _start(p: Pass, world: World, *, spec: Spec) -> bool:
-    before = p.memory.inspection
-    wait = before.retry_at - world.clock.monotonic()
-    if before.finding is not None and wait > 0:
-        p.again_in(wait)
-    elif not (selection := select_nodes(world.nodes(), placement=placement_of(spec))).usable:
-        return _no_node(p, world, selection)
-    else:
-        await apply_child(p, world, JOB, build_inspection(spec, owner=p.owner, settings=world.settings))
-    p.findings[ConditionType.MODEL_RESOLVED] = before.finding or Finding(
-        ConditionType.MODEL_RESOLVED, None, "Inspecting", "the inspection Job was started"
-    )
-    return False
-
-
-def _no_node(p: Pass, world: World, selection: NodeSelection) -> bool:
-    """The model lies where the workers would run: without a node for them it cannot be read either."""
-    world.waiting_for_room.add(p.key)
-    rejection = no_usable_node(selection)
-    p.found(ConditionType.MODEL_RESOLVED, None, rejection.reason, rejection.message)
-    p.found(ConditionType.PLANNED, False, rejection.reason, rejection.message)
-    return False
-
-
-async def _finish(p: Pass, world: World, *, job: Object, result: ModelProfile | Failure) -> bool:
-    if isinstance(result, ModelProfile):
-        _resolved(p, world, result)
-        return True
-    memory, now = p.memory.inspection, world.clock.monotonic()
-    if memory.job_uid != job["metadata"]["uid"]:
-        memory.job_uid = job["metadata"]["uid"]
-        memory.retry_at = now + growing_pause(
-            memory.failures, first_seconds=FIRST_RETRY_SECONDS, most_seconds=MAX_RETRY_SECONDS
+def _known(kept: Kept) -> Known | None:
+    try:
+        model = ResolvedModel(
+            profile=from_wire(dict(kept.model)), revision=kept.revision, download_bytes=kept.download_bytes
         )
-        memory.failures += 1
-        memory.finding = Finding(ConditionType.MODEL_RESOLVED, False, result.reason, result.message)
-    if memory.finding is not None:
-        p.findings[ConditionType.MODEL_RESOLVED] = memory.finding
-    if now < memory.retry_at:
-        p.again_in(memory.retry_at - now)
-    else:
-        # the files may have been mended: the Job's end brings us back here, to start it anew
-        await delete_child(p, world, JOB, job)
-    return False
+    except ConfigError:
+        return None
+    return Known(model=model, refreshed=kept.refreshed)
 
 
-def _failed(job: Object) -> bool:
-    conditions = job.get("status", {}).get("conditions", ())
-    return any(c["type"] == "Failed" and c["status"] == "True" for c in conditions)
+def _with_what_was(p: Pass, own: list[Known]) -> bool:
+    """A refresh is under way or fails: what was known before stays in force."""
+    if not own:
+        return False
+    p.known = p.memory.known = own[0]
+    looking = p.findings[ConditionType.MODEL_RESOLVED]
+    reason = "RefreshFailed" if looking.status is False else "Refreshing"
+    text = f"{_described(own[0].model)} stays in force; {looking.reason}: {looking.message}"
+    p.found(ConditionType.MODEL_RESOLVED, True, reason, text)
+    return True
 
 
-def _why_failed(job: Object, *, waited_for: str) -> str:
-    conditions = job.get("status", {}).get("conditions", ())
-    text = next((c.get("message", "") for c in conditions if c["type"] == "Failed"), "")
-    last = f"; last seen: {waited_for}" if waited_for else ""
-    return f"the inspection Job failed: {text}{last}"
-
-
-def _waiting_text(pod: Pod | None) -> str:
-    if pod is None:
-        return "the inspection Job has no pod yet; if that stays, `kubectl describe job` says why"
-    if pod.unschedulable:
-        return f"the inspection pod has no node: {pod.unschedulable}"
-    if pod.waiting_reason:
-        return f"the inspection pod waits: {pod.waiting_reason} {pod.waiting_message}".rstrip()
-    return "the inspection Job is reading the model"
+def _described(model: ResolvedModel) -> str:
+    return f"{model.profile.shape.architecture}, revision {model.revision}"
