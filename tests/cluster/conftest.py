@@ -9,17 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from cluster.objects import inspected
 from cluster.operator_process import OperatorProcess, install_rights, operator_process
 from harness.cluster import Cluster
 from harness.models_volume import make_claim
 from harness.simulation import add_node, inspections_end
-from tonnage.models.wire import encode_wire
-from unit.models.samples import profile_of, smollm2_config
 
 # several runs on one machine do not meet; a module takes up to four ports
 HEALTH_PORT = 18500 + 4 * (os.getpid() % 2000)
 # what the inspection writes for the small model; tests/e2e runs the real one
-PROFILE = {"model": encode_wire(profile_of(smollm2_config()))}
+PROFILE = inspected("files-000000000001")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,9 @@ from typing import Any
 
 from harness.cluster import Cluster
 from harness.waiting import wait_until
+from tonnage.cluster.inspected import encode
+from tonnage.models import ResolvedModel
+from unit.models.samples import profile_of, smollm2_config
 
 
 def llm(name: str = "chat", **spec: Any) -> dict[str, Any]:
@@ -21,6 +24,12 @@ def llm(name: str = "chat", **spec: Any) -> dict[str, Any]:
         "metadata": {"name": name},
         "spec": {**base, **spec},
     }
+
+
+def inspected(revision: str, **fields: Any) -> str:
+    """What an inspection of the small model writes."""
+    profile = profile_of({**smollm2_config(), **fields})
+    return encode(ResolvedModel(profile=profile, revision=revision))
 
 
 def condition(cluster: Cluster, kind: str, *, namespace: str, name: str = "chat") -> dict[str, Any]:

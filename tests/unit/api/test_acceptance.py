@@ -54,7 +54,11 @@ def test_an_invalid_field_is_named(body: dict[str, Any], field: str) -> None:
 
 
 NOT_YET = [
-    ({"model": {"uri": "hf://org/name"}}, "spec.model.uri"),
+    ({"model": {"uri": "pvc://models/x", "revision": "v2"}}, "spec.model.revision"),
+    (
+        {"model": {"uri": "pvc://models/x", "tokenSecret": {"name": "hub", "key": "token"}}},
+        "spec.model.tokenSecret",
+    ),
     ({"quality": "Economy"}, "spec.quality"),
     (
         {

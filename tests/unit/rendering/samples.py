@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from tonnage.api.v1alpha1 import Spec
@@ -9,6 +10,7 @@ from tonnage.planning.plan import MemoryBytes, Plan, Quality
 from tonnage.rendering.findings import Worker
 from tonnage.rendering.names import PLAN, Owner
 from tonnage.rendering.observations import Capacity, Pod, Report, Termination
+from tonnage.rendering.plan import Kept
 from tonnage.rendering.settings import Settings
 
 OWNER = Owner(namespace="default", name="chat", uid="u1")
@@ -51,6 +53,18 @@ PLAN_182 = Plan(
     saved_by_architecture="",
     reason="fits",
 )
+
+KEPT = Kept(
+    inputs="i",
+    source="s",
+    revision="files-000000000001",
+    download_bytes=0,
+    model={"architecture": "LlamaForCausalLM"},
+    plan=PLAN_182,
+)
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+HUB = {"uri": "hf://acme/smollm2", "tokenSecret": {"name": "hub", "key": "token"}}
+HUB_KEPT = dataclasses.replace(KEPT, revision=COMMIT, download_bytes=272_585_121)
 
 
 def spec(**fields: Any) -> Spec:
@@ -97,7 +111,11 @@ def worker(said: Report | None = None, **fields: Any) -> Worker:
 
 
 __all__ = [
+    "COMMIT",
     "HASH",
+    "HUB",
+    "HUB_KEPT",
+    "KEPT",
     "OWNER",
     "PLAN_182",
     "SETTINGS",

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
+from tonnage.models import ResolvedModel
 from tonnage.planning.plan import Rejection
 from tonnage.rendering.decision import Decision, Subject, decide
 from unit.planning.samples import SMOLLM2, node
 from unit.rendering.samples import spec
 
 
-def subject(source: str = "s1", version: str = "0.32.0", **fields: Any) -> Subject:
+def subject(
+    source: str = "s1",
+    version: str = "0.32.0",
+    revision: str = "abcdef0",
+    refreshed: str = "",
+    **fields: Any,
+) -> Subject:
     workload = {"contextLength": 2048, "concurrency": 8, "typicalTokens": 512}
     return Subject(
-        spec=spec(**{"workload": workload, **fields}), source=source, model=SMOLLM2, default_version=version
+        spec=spec(**{"workload": workload, **fields}),
+        source=source,
+        model=ResolvedModel(profile=SMOLLM2, revision=revision),
+        refreshed=refreshed,
+        default_version=version,
     )
 
 
@@ -37,6 +49,7 @@ def test_what_was_decided_before_holds_whatever_nodes_there_are() -> None:
     "changed",
     [
         subject(source="s2"),
+        subject(revision="abcdef1"),
         subject(version="0.33.0"),
         subject(engine={"version": "0.33.0"}),
         subject(engine={"verification": "Report"}),
@@ -59,6 +72,14 @@ def test_a_change_of_anything_else_keeps_it(change: dict[str, Any]) -> None:
     first = made(subject())
     other = decide(subject(**change), nodes=[node()], before=[(first.kept, first.plan_hash)])
     assert other == Decision(kept=first.kept, plan_hash=first.plan_hash, made=False)
+
+
+def test_a_refresh_that_finds_the_same_files_keeps_it_and_is_noted() -> None:
+    first = made(subject())
+    other = decide(subject(refreshed="r1"), nodes=[], before=[(first.kept, first.plan_hash)])
+    assert isinstance(other, Decision)
+    assert (other.made, other.plan_hash) == (False, first.plan_hash)
+    assert other.kept == dataclasses.replace(first.kept, refreshed="r1")
 
 
 def test_a_memory_request_below_the_plan_is_refused() -> None:

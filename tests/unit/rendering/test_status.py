@@ -21,6 +21,7 @@ from tonnage.rendering.names import selector
 from tonnage.rendering.status import compute_status
 from unit.rendering.samples import (
     HASH,
+    KEPT,
     OWNER,
     PLAN_182,
     SETTINGS,
@@ -61,7 +62,7 @@ CRASHED = {
 
 def deployed(ready: int, *, total: int | None = None, plan_hash: str = HASH) -> dict[str, Any]:
     body = build_deployment(
-        PLAN_182, plan_hash=plan_hash, spec=spec(), owner=OWNER, settings=SETTINGS, replicas=1
+        KEPT, plan_hash=plan_hash, spec=spec(), owner=OWNER, settings=SETTINGS, replicas=1
     )
     body["metadata"]["generation"] = 1
     names = ("readyReplicas", "availableReplicas", "updatedReplicas")

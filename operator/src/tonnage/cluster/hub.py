@@ -25,7 +25,7 @@ from tonnage import __version__
 from tonnage.cluster.checkpoint import INDEX, SUFFIX, Header
 from tonnage.cluster.hub_errors import Asked, explained, is_passing, retry_after
 from tonnage.cluster.hub_transport import REQUEST_SECONDS, SECONDS, bounded_client
-from tonnage.models import ConfigError
+from tonnage.models import ConfigError, is_revision
 from tonnage.models.safetensors import LENGTH_BYTES, header_length
 
 DEFAULT_ENDPOINT: Final = "https://huggingface.co"
@@ -118,7 +118,13 @@ class HubModel:
         info = self._tried(self._info)
         for sibling in info.siblings or ():
             self._sizes[sibling.rfilename] = sibling.size or 0
-        return info.sha or ""
+        if not is_revision(info.sha or ""):
+            raise ConfigError(
+                "HubUnreadable",
+                f"{self._asked.host} does not tell the commit of {self._asked.name}: set hub.endpoint of the "
+                "chart to a hub that does",
+            )
+        return str(info.sha)
 
     def _info(self) -> ModelInfo:
         api = HfApi(
@@ -151,7 +157,7 @@ class HubModel:
         A server that ignores the range is not read past `end`.
         """
         with self._answer(name, headers={"Range": f"bytes={begin}-{end - 1}"}) as response:
-            if response.status_code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if response.status_code == httpx2.codes.RANGE_NOT_SATISFIABLE:
                 return b"", 0
             hf_raise_for_status(response)
             ranged = response.status_code == httpx2.codes.PARTIAL_CONTENT

@@ -22,6 +22,7 @@ from tonnage.models.profile import (
     TokenBytes,
     Trait,
     Weights,
+    is_revision,
     runs_of,
 )
 
@@ -51,6 +52,7 @@ __all__ = [
     "TokenBytes",
     "Trait",
     "Weights",
+    "is_revision",
     "parse_config",
     "parse_json",
     "runs_of",

@@ -242,6 +242,11 @@ class ModelProfile:
     weights: Weights
 
 
+def is_revision(text: str) -> bool:
+    """Does the text have the form of a commit, or of an identity of files?"""
+    return _REVISION.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedModel:
     """A model as it was read at one time.
@@ -255,7 +260,7 @@ class ResolvedModel:
     download_bytes: int = 0
 
     def __post_init__(self) -> None:
-        if not _REVISION.fullmatch(self.revision):
+        if not is_revision(self.revision):
             raise ConfigError(
                 "RevisionInvalid", f"{self.revision[:80]!r} is neither a commit nor an identity of files"
             )
