@@ -11,13 +11,13 @@ import pytest
 from tonnage_worker.process import _pump, oom_kills
 
 
-def pumped(written: bytes) -> tuple[bytes, list[str]]:
+def pumped(written: bytes, masked: tuple[bytes, ...] = ()) -> tuple[bytes, list[str]]:
     source, feed = os.pipe()
     drain, sink = os.pipe()
     os.write(feed, written)
     os.close(feed)
     tail: deque[str] = deque(maxlen=400)
-    _pump(source, sink, tail)
+    _pump(source, sink, tail, masked)
     os.close(sink)
     passed = b""
     while chunk := os.read(drain, 1 << 16):
@@ -45,6 +45,12 @@ def pumped(written: bytes) -> tuple[bytes, list[str]]:
 )
 def test_lines_pass_through_and_the_tail_is_kept(written: bytes, passed: bytes, tail: list[str]) -> None:
     assert pumped(written) == (passed, tail)
+
+
+def test_secrets_of_the_environment_are_masked_on_the_way() -> None:
+    written = b"GET x?token=longsecret\nsecret longsecret\nplain\n"
+    shown = b"GET x?token=[redacted]\n[redacted] [redacted]\nplain\n"
+    assert pumped(written, (b"longsecret", b"secret")) == (shown, shown.decode().splitlines())
 
 
 def test_a_log_that_nobody_reads_does_not_stop_the_pump() -> None:

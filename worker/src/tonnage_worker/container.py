@@ -56,7 +56,7 @@ async def _run(
     _warn_about_limits(plan, environment=environment)
     async with open_session() as session:
         client = EngineClient(session, options.engine_port)
-        engine, drain_file = _start(options, environment=environment)
+        engine, drain_file = _start(options, environment=environment, secrets=secrets)
         supervisor = Supervisor(
             plan, engine=engine, client=client, drain_file=drain_file, environment=environment
         )
@@ -81,7 +81,9 @@ def _read_plan(path: str) -> WorkerPlan:
         raise PlanError(f"the plan cannot be read: {error}") from None
 
 
-def _start(options: Options, *, environment: Mapping[str, str]) -> tuple[EngineProcess, str]:
+def _start(
+    options: Options, *, environment: Mapping[str, str], secrets: frozenset[str]
+) -> tuple[EngineProcess, str]:
     """Start the engine with the path of its drain flag in the environment."""
     drain_file = str(Path(tempfile.gettempdir()) / f"tonnage-draining-{os.getpid()}")
     _remove(drain_file)  # /tmp outlives the container: an earlier one may have left its flag
@@ -89,6 +91,7 @@ def _start(options: Options, *, environment: Mapping[str, str]) -> tuple[EngineP
         options.engine_module,
         arguments=options.engine_arguments,
         environment={**environment, DRAIN_FILE_VARIABLE: drain_file},
+        secrets=secrets,
         loop=asyncio.get_running_loop(),
     )
     log.info("started %s as process %d", options.engine_module, engine.pid)

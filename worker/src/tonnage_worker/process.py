@@ -1,4 +1,5 @@
-"""The engine as a child process: own session, output passed through line by line, orphans reaped.
+"""The engine as a child process: own session, output passed through line by line without secrets, orphans
+reaped.
 
 As PID 1 (or as subreaper elsewhere) the worker inherits every process whose parent died; `reap` collects all
 children with one waitpid loop, so nothing else in the worker may wait for children.
@@ -16,12 +17,14 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from .connections import WORKER_ADDRESS
+from .redaction import MASK
 
 _TAIL_LINES = 400
 _LINE_LIMIT_BYTES = 64 * 1024
+_MASK = MASK.encode()
 _PR_SET_CHILD_SUBREAPER = 36
 # The engine's access log of the worker's own questions, one a second, would drown everything else.
 _OWN_PROBE = re.compile(
@@ -38,12 +41,19 @@ def become_subreaper() -> None:
 class EngineProcess:
     """One run of the engine. `ended` resolves to its return code (negative: signal)."""
 
-    def __init__(self, process: subprocess.Popen[bytes], *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        *,
+        secrets: Iterable[str],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self._process = process
         self.ended: asyncio.Future[int] = loop.create_future()
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        masked = tuple(sorted((secret.encode() for secret in secrets), key=len, reverse=True))
         self._pumps = [
-            threading.Thread(target=_pump, args=(source.fileno(), sink, self._tail), daemon=True)
+            threading.Thread(target=_pump, args=(source.fileno(), sink, self._tail, masked), daemon=True)
             for source, sink in ((process.stdout, 1), (process.stderr, 2))
             if source is not None
         ]
@@ -98,9 +108,17 @@ class EngineProcess:
 
 
 def start_engine(
-    module: str, *, arguments: Sequence[str], environment: Mapping[str, str], loop: asyncio.AbstractEventLoop
+    module: str,
+    *,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    secrets: Iterable[str],
+    loop: asyncio.AbstractEventLoop,
 ) -> EngineProcess:
-    """Start `python -P -m MODULE ARGUMENTS` in a session of its own; raises OSError."""
+    """Start `python -P -m MODULE ARGUMENTS` in a session of its own; raises OSError.
+
+    `secrets` are masked in what it writes.
+    """
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", module, *arguments],
         stdin=subprocess.DEVNULL,
@@ -109,23 +127,25 @@ def start_engine(
         env=dict(environment),
         start_new_session=True,
     )
-    return EngineProcess(process, loop=loop)
+    return EngineProcess(process, secrets=secrets, loop=loop)
 
 
-def _pump(source: int, sink: int, tail: deque[str]) -> None:
+def _pump(source: int, sink: int, tail: deque[str], masked: Sequence[bytes] = ()) -> None:
     """Copy whole lines until the end; runs in a thread, so that a slow log blocks no probe."""
     rest = b""
     while chunk := os.read(source, _LINE_LIMIT_BYTES):
         *lines, rest = (rest + chunk).split(b"\n")
         if len(rest) > _LINE_LIMIT_BYTES:
             lines, rest = [*lines, rest], b""
-        _emit(lines, sink=sink, tail=tail)
+        _emit(lines, sink=sink, tail=tail, masked=masked)
     if rest:
-        _emit([rest], sink=sink, tail=tail)
+        _emit([rest], sink=sink, tail=tail, masked=masked)
 
 
-def _emit(lines: Sequence[bytes], *, sink: int, tail: deque[str]) -> None:
+def _emit(lines: Sequence[bytes], *, sink: int, tail: deque[str], masked: Sequence[bytes]) -> None:
     lines = [line for line in lines if not _OWN_PROBE.search(line)]
+    for secret in masked:
+        lines = [line.replace(secret, _MASK) for line in lines]
     tail.extend(line.decode(errors="replace").rstrip("\r") for line in lines)
     view = memoryview(b"".join(line + b"\n" for line in lines))
     while view:

@@ -1,11 +1,11 @@
-"""Keeps secrets out of what the worker itself writes: termination message, own log, capacity report. Pure."""
+"""Keeps secrets out of what the worker writes: termination message, logs, capacity report. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-_MASK = "[redacted]"
+MASK = "[redacted]"
 _SECRET_NAMES = frozenset(
     ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "KEY", "APIKEY", "CREDENTIAL", "CREDENTIALS")
 )
@@ -38,5 +38,5 @@ def _argument_values(arguments: Sequence[str]) -> Iterable[str]:
 def redact(text: str, *, secrets: Iterable[str]) -> str:
     """The text without the given values and without anything that has the form of a token."""
     for value in sorted(secrets, key=len, reverse=True):
-        text = text.replace(value, _MASK)
-    return _SECRET_FORMS.sub(_MASK, text)
+        text = text.replace(value, MASK)
+    return _SECRET_FORMS.sub(MASK, text)
