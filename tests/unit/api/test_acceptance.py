@@ -54,11 +54,6 @@ def test_an_invalid_field_is_named(body: dict[str, Any], field: str) -> None:
 
 
 NOT_YET = [
-    ({"model": {"uri": "pvc://models/x", "revision": "v2"}}, "spec.model.revision"),
-    (
-        {"model": {"uri": "pvc://models/x", "tokenSecret": {"name": "hub", "key": "token"}}},
-        "spec.model.tokenSecret",
-    ),
     ({"quality": "Economy"}, "spec.quality"),
     (
         {
