@@ -106,11 +106,10 @@ def hub_server(address: str = "127.0.0.1", *, seen_as: str = "") -> Iterator[Hub
     hub = HubServer(url="", store_url="")
     hub_handler = type("HubHandler", (_HubHandler,), {"hub": hub})
     store_handler = type("StoreHandler", (_StoreHandler,), {"hub": hub})
-    servers = [ThreadingHTTPServer((address, 0), handler) for handler in (hub_handler, store_handler)]
+    servers = [_QuietServer((address, 0), handler) for handler in (hub_handler, store_handler)]
     hub.url, hub.store_url = (f"http://{seen_as or address}:{server.server_address[1]}" for server in servers)
     threads = [threading.Thread(target=server.serve_forever, daemon=True) for server in servers]
     for server, thread in zip(servers, threads, strict=True):
-        server.daemon_threads = True
         thread.start()
     try:
         yield hub
@@ -119,6 +118,13 @@ def hub_server(address: str = "127.0.0.1", *, seen_as: str = "") -> Iterator[Hub
             server.shutdown()
             thread.join()
             server.server_close()
+
+
+class _QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away in the middle is what some tests are about."""
 
 
 class _Handler(BaseHTTPRequestHandler):

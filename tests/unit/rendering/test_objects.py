@@ -109,7 +109,7 @@ def test_labels_of_the_user_never_displace_ours() -> None:
 
 def test_the_plan_is_found_again_exactly_and_its_name_says_what_it_is() -> None:
     plan_hash = hash_of(KEPT, spec=spec())
-    body = build_plan_config_map(KEPT, plan_hash=plan_hash, spec=spec(), owner=OWNER, access="a")
+    body = build_plan_config_map(KEPT, plan_hash=plan_hash, spec=spec(), owner=OWNER)
     assert read_kept(body) == KEPT
     assert body["immutable"] is True
     assert body["metadata"]["name"] == f"chat-plan-{plan_hash}"
@@ -123,7 +123,7 @@ def test_the_plan_is_found_again_exactly_and_its_name_says_what_it_is() -> None:
 
 def test_a_refresh_is_noted_without_touching_immutable_data() -> None:
     before, after = (
-        build_plan_config_map(kept, plan_hash=HASH, spec=spec(), owner=OWNER, access="a")
+        build_plan_config_map(kept, plan_hash=HASH, spec=spec(), owner=OWNER)
         for kept in (KEPT, dataclasses.replace(KEPT, refreshed="r1"))
     )
     kept = read_kept({**after, "data": before["data"]})

@@ -4,6 +4,7 @@ The functions that answer are the operator's own: `api.acceptance.accept`, `rend
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -152,13 +153,16 @@ class _Case:
         self._known["spec"] = spec
         self._known["version"], self._known["version_from"] = self._engine_version(spec)
         model = self._known["model"] = self._resolve(spec)
+        before = list(self._around.decisions(self._owner)) if self._owner else []
+        source = source_of(spec)
+        # the operator does not look again at files that it has read: another revision is not noticed
+        seen = next((kept.revision for kept, _ in before if kept.source == source), model.model.revision)
         subject = Subject(
             spec=spec,
-            source=source_of(spec),
-            model=model.profile,
+            source=source,
+            model=dataclasses.replace(model.model, revision=seen),
             default_version=self._known["version"],
         )
-        before = self._around.decisions(self._owner) if self._owner else []
         decided = decide(subject, nodes=self._around.usable_nodes(), before=before)
         if isinstance(decided, Rejection):
             word = DOES_NOT_FIT if decided.reason in _NO_ROOM else REFUSED_WORD

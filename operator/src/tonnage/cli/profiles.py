@@ -13,13 +13,14 @@ from tonnage import catalogue
 from tonnage.api.v1alpha1 import Spec
 from tonnage.cli.errors import UsageError
 from tonnage.cli.model import ModelFiles, read_model, similar
-from tonnage.cluster.inspection import inspect
-from tonnage.models import ConfigError, ModelProfile, Weights, parse_config
-from tonnage.models.wire import from_wire
+from tonnage.cluster.directory import inspect_directory
+from tonnage.models import ConfigError, ModelProfile, ResolvedModel, Weights, parse_config
 from tonnage.planning.weights import weight_bytes
 from tonnage.rendering.plan import Kept
 
 _STORED: Final = {"bfloat16": ("BF16", 2), "float16": ("F16", 2), "float32": ("F32", 4)}
+_UNSEEN: Final = "files-0000000"
+"""The revision of a model whose files nobody has seen."""
 _SCHEMES: Final = ("pvc://", "hf://")
 
 
@@ -31,10 +32,15 @@ class Resolved:
     the config.
     """
 
-    profile: ModelProfile
+    model: ResolvedModel
     origin: str
     source: str
     weights: str
+
+    @property
+    def profile(self) -> ModelProfile:
+        """What the model needs."""
+        return self.model.profile
 
 
 def choose(names: Sequence[str], *, uri: str, uris: Iterable[str]) -> str | None:
@@ -63,8 +69,8 @@ def read_named(name: str, spec: Spec) -> Resolved:
     assume = spec.model.assume_full_attention
     path = os.path.expanduser(name)
     if os.path.isdir(path):
-        profile = inspect(Path(path), assume_full_attention=assume)
-        return Resolved(profile=profile, origin="directory", source=path, weights="read")
+        model = inspect_directory(Path(path), assume_full_attention=assume)
+        return Resolved(model=model, origin="directory", source=path, weights="read")
     return _from_config(read_model(path if os.path.isfile(path) else name), assume=assume)
 
 
@@ -72,11 +78,9 @@ def find_kept(before: Iterable[Kept], *, source: str) -> Resolved | None:
     """The model as it was read in the cluster before, for a plan of the same files."""
     for kept in before:
         if kept.source == source:
-            try:
-                profile = from_wire(dict(kept.model))
-            except ConfigError:
-                continue  # written by another version
-            return Resolved(profile=profile, origin="plan", source="a plan in the cluster", weights="read")
+            model = kept.resolved()
+            if model is not None:
+                return Resolved(model=model, origin="plan", source="a plan in the cluster", weights="read")
     return None
 
 
@@ -108,7 +112,10 @@ def _from_config(files: ModelFiles, *, assume: bool) -> Resolved:
         total = weight_bytes(shape, dtype=shape.dtype or "bfloat16", capability=None)[0]
     weights = Weights(bytes_by_dtype=((stored, total),), parameters=total // width)
     return Resolved(
-        profile=ModelProfile(shape=shape, weights=weights),
+        model=ResolvedModel(
+            profile=ModelProfile(shape=shape, weights=weights),
+            revision=_UNSEEN,
+        ),
         origin=files.origin,
         source=f"{files.name} ({files.source})",
         weights="computed" if files.checkpoint_bytes is None else "stated",

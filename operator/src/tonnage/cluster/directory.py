@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tonnage.cluster.checkpoint import CONFIG, INDEX, Header
-from tonnage.models import ConfigError
+from tonnage.cluster.checkpoint import CONFIG, INDEX, Header, read_profile
+from tonnage.models import ConfigError, ResolvedModel
 from tonnage.models.fields import MAX_JSON_BYTES
 from tonnage.models.safetensors import LENGTH_BYTES, header_length
 
@@ -78,6 +78,13 @@ class Directory:
     def _note(self, name: str, data: bytes, *figures: int) -> None:
         self._digest.update(repr((name, len(data), figures)).encode())
         self._digest.update(data)
+
+
+def inspect_directory(path: Path, *, assume_full_attention: bool = False) -> ResolvedModel:
+    """The model in a directory; ConfigError says what is wrong, where, and what to do."""
+    files = Directory(path)
+    profile = read_profile(files, assume_full_attention=assume_full_attention)
+    return ResolvedModel(profile=profile, revision=files.revision)
 
 
 def _missing(path: Path) -> str:

@@ -14,18 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tonnage.cluster.checkpoint import read_profile
-from tonnage.cluster.directory import Directory
+from tonnage.cluster.directory import inspect_directory
 from tonnage.cluster.inspected import Failure, encode
 from tonnage.models import ConfigError, ResolvedModel
 
 TERMINATION_LOG = Path("/dev/termination-log")
-
-
-def inspect_directory(path: Path, *, assume_full_attention: bool = False) -> ResolvedModel:
-    """The model in a directory; ConfigError says what is wrong, where, and what to do."""
-    files = Directory(path)
-    profile = read_profile(files, assume_full_attention=assume_full_attention)
-    return ResolvedModel(profile=profile, revision=files.revision)
 
 
 def inspect_hub(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tonnage.api.v1alpha1 import Spec
 from tonnage.rendering.deployment import build_deployment, replicas_of
-from tonnage.rendering.inspection import reading_of
 from tonnage.rendering.names import Manifest, Owner
 from tonnage.rendering.plan import Kept, build_plan_config_map
 from tonnage.rendering.service import build_disruption_budget, build_service
@@ -15,9 +14,8 @@ def build_children(
     kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner, settings: Settings
 ) -> list[Manifest]:
     """The plan's ConfigMap first: the Deployment's pods mount it."""
-    access = reading_of(spec, annotations={}).access
     return [
-        build_plan_config_map(kept, plan_hash=plan_hash, spec=spec, owner=owner, access=access),
+        build_plan_config_map(kept, plan_hash=plan_hash, spec=spec, owner=owner),
         build_service(owner),
         build_disruption_budget(owner),
         build_deployment(

@@ -41,13 +41,26 @@ class Reading:
         return short_hash([self.access, self.refreshed]) if self.refreshed else self.access
 
 
+def source_of(spec: Spec) -> str:
+    """Identity of the model's files and of how they are read."""
+    model = spec.model
+    return short_hash([model.uri, model.revision, model.assume_full_attention])
+
+
+def access_of(spec: Spec) -> str:
+    """Identity of the files and of the credentials that they are read by."""
+    source, secret = source_of(spec), spec.model.token_secret
+    return short_hash([source, secret.name, secret.key]) if secret is not None else source
+
+
 def reading_of(spec: Spec, *, annotations: Mapping[str, str]) -> Reading:
     """What an object with this spec and these annotations wants to be read."""
-    model, asked = spec.model, annotations.get(REFRESH_MODEL, "")
-    source = short_hash([model.uri, model.revision, model.assume_full_attention])
-    secret = model.token_secret
-    access = short_hash([source, secret.name, secret.key]) if secret is not None else source
-    return Reading(source=source, access=access, refreshed=short_hash(asked) if asked else "")
+    asked = annotations.get(REFRESH_MODEL, "")
+    return Reading(
+        source=source_of(spec),
+        access=access_of(spec),
+        refreshed=short_hash(asked) if asked else "",
+    )
 
 
 def inspection_name(owner: Owner, reading: Reading) -> str:

@@ -10,7 +10,10 @@ from typing import Any
 
 from tonnage.api.texts import REASON_BYTES, SENTENCE_BYTES, WORD_BYTES, clipped
 from tonnage.api.v1alpha1 import Spec
+from tonnage.models import ConfigError, ResolvedModel
+from tonnage.models.wire import from_wire
 from tonnage.planning.plan import Alternative, MemoryBytes, Plan, Quality
+from tonnage.rendering.inspection import access_of
 from tonnage.rendering.names import (
     INPUTS,
     MODEL,
@@ -113,6 +116,17 @@ class Kept:
     plan: Plan
     refreshed: str = ""
 
+    def resolved(self) -> ResolvedModel | None:
+        """The model as it was read for this plan; None if another version wrote it."""
+        try:
+            return ResolvedModel(
+                profile=from_wire(dict(self.model)),
+                revision=self.revision,
+                download_bytes=self.download_bytes,
+            )
+        except ConfigError:
+            return None
+
 
 def hash_of(kept: Kept, *, spec: Spec) -> str:
     """Identity of a plan: whatever the worker reads from its plan file enters."""
@@ -143,17 +157,17 @@ def _content(kept: Kept, *, spec: Spec, plan_hash: str) -> dict[str, Any]:
     }
 
 
-def build_plan_config_map(kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner, access: str) -> Manifest:
+def build_plan_config_map(kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner) -> Manifest:
     """The immutable ConfigMap that holds a plan: the worker's file, and what the operator keeps it by.
 
     What may change while the plan stays is an annotation, since data cannot be changed: other inputs may lead
-    to the same plan, a refresh may find the same files. By `access` other objects find the model.
+    to the same plan, a refresh may find the same files. By the label of the model other objects find it.
     """
     meta = metadata(
         owner,
         name=plan_name(owner, plan_hash),
         component=PLAN_COMPONENT,
-        extra_labels={PLAN: plan_hash, MODEL: access},
+        extra_labels={PLAN: plan_hash, MODEL: access_of(spec)},
     )
     meta["annotations"] = {INPUTS: kept.inputs}
     if kept.refreshed:

@@ -13,11 +13,10 @@ from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT, Object
 from tonnage.control.children import own_child, own_children
 from tonnage.control.steps.inspect import inspect_model
 from tonnage.control.world import Known, Pass, World
-from tonnage.models import ConfigError, ResolvedModel
-from tonnage.models.wire import from_wire
+from tonnage.models import ResolvedModel
 from tonnage.rendering.inspection import Reading, reading_of
 from tonnage.rendering.names import PLAN, plan_name
-from tonnage.rendering.plan import Kept, read_kept
+from tonnage.rendering.plan import read_kept
 
 
 async def resolve_model(p: Pass, world: World) -> bool:
@@ -79,22 +78,12 @@ def _fresh(found: Iterable[Known], reading: Reading) -> Known | None:
 def _read(config_maps: Iterable[Object], *, source: str) -> list[Known]:
     """The models of plans that were made for the same files."""
     kept = (read_kept(body) for body in config_maps)
-    known = (_known(one) for one in kept if one is not None and one.source == source)
-    return [one for one in known if one is not None]
+    read = ((one, one.resolved()) for one in kept if one is not None and one.source == source)
+    return [Known(model=model, refreshed=one.refreshed) for one, model in read if model is not None]
 
 
 def _made_at(body: Object) -> str:
     return str(body["metadata"].get("creationTimestamp", ""))
-
-
-def _known(kept: Kept) -> Known | None:
-    try:
-        model = ResolvedModel(
-            profile=from_wire(dict(kept.model)), revision=kept.revision, download_bytes=kept.download_bytes
-        )
-    except ConfigError:
-        return None
-    return Known(model=model, refreshed=kept.refreshed)
 
 
 def _with_what_was(p: Pass, own: list[Known]) -> bool:
