@@ -26,7 +26,8 @@ def add_node(
     extended: Mapping[str, str] | None = None,
 ) -> None:
     """Add a node that KWOK keeps Ready; `extended` holds resources such as `nvidia.com/gpu`."""
-    resources = {"cpu": cpu, "memory": memory, "pods": "110", **(extended or {})}
+    disk = {"ephemeral-storage": "1Ti"}
+    resources = {"cpu": cpu, "memory": memory, "pods": "110", **disk, **(extended or {})}
     node = {
         "apiVersion": "v1",
         "kind": "Node",
