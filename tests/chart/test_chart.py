@@ -15,8 +15,9 @@ import yaml
 from harness.paths import BIN, REPOSITORY
 from harness.restricted import faults
 from harness.rights import granted
+from tonnage.control.config import read_config
 from tonnage.rendering.names import COMPONENT, MANAGED_BY, MANAGER, WORKER
-from tonnage.rendering.settings import WORKER_PORT
+from tonnage.rendering.settings import WORKER_PORT, HubSettings
 
 CHART = REPOSITORY / "charts" / "tonnage"
 HELM = BIN / "helm"
@@ -237,6 +238,18 @@ def test_the_crd_is_the_generated_one_and_stays_when_the_release_goes(helm: Path
     assert "CustomResourceDefinition" not in kinds
 
 
+def test_the_hub_and_the_way_there_reach_the_operator(helm: Path) -> None:
+    settings = "hub.endpoint=http://hub.example,hub.httpsProxy=http://proxy:3128,hub.noProxy=.local"
+    pod = one(rendered(helm, "--set", settings), "Deployment")["spec"]["template"]["spec"]
+    seen = {v["name"]: v.get("value") for v in pod["containers"][0]["env"]}
+    environment = {name: value for name, value in seen.items() if value is not None}
+    given = {"TONNAGE_IDENTITY": "one", "TONNAGE_NAMESPACE": "tonnage-system"}
+    hub = read_config({**environment, **given}).settings.hub
+    assert hub == HubSettings(
+        endpoint="http://hub.example", https_proxy="http://proxy:3128", no_proxy=".local"
+    )
+
+
 @pytest.mark.parametrize(
     "setting",
     [
@@ -248,6 +261,9 @@ def test_the_crd_is_the_generated_one_and_stays_when_the_release_goes(helm: Path
         "watchNamespaces={a,a}",
         "watchNamespaces=a",
         "rbac.nodes=perhaps",
+        "hub.endpoint=hub.example.com",
+        "hub.endpoint=https://user:password@hub.example.com",
+        "hub.httpsProxy=http://user:password@proxy",
         "networkPolicy.apiServer.ports={}",
         "networkPolicy.metricsFrom[0].ip=10.0.0.1",
         "resources.limits.memory=much",

@@ -109,7 +109,7 @@ def hub_server(address: str = "127.0.0.1", *, seen_as: str = "") -> Iterator[Hub
     servers = [_QuietServer((address, 0), handler) for handler in (hub_handler, store_handler)]
     hub.url, hub.store_url = (f"http://{seen_as or address}:{server.server_address[1]}" for server in servers)
     threads = [threading.Thread(target=server.serve_forever, daemon=True) for server in servers]
-    for server, thread in zip(servers, threads, strict=True):
+    for thread in threads:
         thread.start()
     try:
         yield hub
