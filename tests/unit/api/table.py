@@ -631,9 +631,12 @@ PINNED = (
 )  # fmt: skip
 
 HUBS = (
-    operator("a hub model", "NotSupportedYet", "spec.model.uri", model=HUB),
-    operator("a hub model at a commit", "NotSupportedYet", "spec.model.revision", model={**HUB, "revision": COMMIT}),
-    operator("a private hub model", "NotSupportedYet", "spec.model.tokenSecret", model={**HUB, "tokenSecret": {"name": "hf", "key": "token.txt"}}),
+    good("a hub model", model=HUB),
+    good("a hub model at a commit", model={**HUB, "revision": COMMIT}),
+    good("a private hub model", model={**HUB, "tokenSecret": {"name": "hf", "key": "token.txt"}}),
+    operator("a token in plain sight", "PinnedByPlan", "set spec.model.tokenSecret", model=HUB, **env("HF_TOKEN")),
+    operator("another tokenizer", "PinnedByPlan", "set spec.model.uri", model=HUB, engine={"extraArgs": ["--tokenizer", "a/b"]}),
+    operator("another hub", "PinnedByPlan", "engine.env: HF_ENDPOINT", model=HUB, **env("HF_ENDPOINT")),
 )  # fmt: skip
 
 ROWS: tuple[Row, ...] = (

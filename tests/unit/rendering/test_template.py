@@ -13,9 +13,9 @@ from tonnage.api.v1alpha1 import Spec
 from tonnage.gpus.placement import Requirement
 from tonnage.rendering.deployment import build_deployment
 from tonnage.rendering.drift import projection
-from tonnage.rendering.inspection import build_inspection
+from tonnage.rendering.inspection import build_inspection, reading_of
 from unit.api.table import ROWS, Verdict
-from unit.rendering.samples import HASH, OWNER, PLAN_182, SETTINGS, spec
+from unit.rendering.samples import HASH, KEPT, OWNER, SETTINGS, spec
 
 ZONES: dict[str, Any] = {
     "requiredDuringSchedulingIgnoredDuringExecution": {
@@ -77,7 +77,7 @@ WHOLE: dict[str, Any] = {
 
 def deployment(template: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return build_deployment(
-        PLAN_182,
+        KEPT,
         plan_hash=HASH,
         spec=spec(template=template, **fields),
         owner=OWNER,
@@ -92,7 +92,9 @@ def pod(template: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 def inspection_pod(template: dict[str, Any]) -> dict[str, Any]:
-    job = build_inspection(spec(template=template), owner=OWNER, settings=SETTINGS)
+    asked = spec(template=template)
+    reading = reading_of(asked, annotations={})
+    job = build_inspection(asked, reading=reading, owner=OWNER, settings=SETTINGS)
     found: dict[str, Any] = job["spec"]["template"]["spec"]
     return found
 
@@ -198,9 +200,7 @@ def specs() -> Iterator[Any]:
 
 @pytest.mark.parametrize("accepted", list(specs()))
 def test_no_object_that_is_accepted_gives_a_pod_more_than_ours_have(accepted: Spec) -> None:
-    body = build_deployment(
-        PLAN_182, plan_hash=HASH, spec=accepted, owner=OWNER, settings=SETTINGS, replicas=1
-    )
+    body = build_deployment(KEPT, plan_hash=HASH, spec=accepted, owner=OWNER, settings=SETTINGS, replicas=1)
     assert body["metadata"]["namespace"] == OWNER.namespace
     found = body["spec"]["template"]["spec"]
     plain = pod({})
