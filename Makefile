@@ -67,6 +67,6 @@ format: .venv/.ready ## let ruff format everything
 	@.venv/bin/ruff format -q .
 
 crd: .venv/.ready ## generate the CustomResourceDefinition and the tables of docs/api.md from tonnage.api
-	@$(PYTHON) -m tonnage.cli.main crd > $(CRD)
+	@$(PYTHON) -m tonnage.cli.main crd > $(CRD).new && mv $(CRD).new $(CRD)
 	@cp $(CRD) charts/tonnage/crds-generated/llmdeployments.yaml
 	@PYTHONPATH=tests $(PYTHON) -m harness.reference

@@ -67,7 +67,9 @@ def _type(schema: Schema, shown: Mapping[str, str]) -> str:
     if schema["type"] == "array":
         keys = schema.get("x-kubernetes-list-map-keys")
         by = f" by {', '.join(keys)}" if keys else ""
-        return f"list of {_type(schema['items'], shown)}{by}, at most {schema['maxItems']}"
+        of = _type(schema["items"], shown)
+        plural = f"{of}s" if of in ("string", "object") else f"objects, {of},"
+        return f"list of {plural}{by}, at most {schema['maxItems']}"
     if schema["type"] == "integer" and "maximum" in schema:
         return f"{schema['minimum']} to {schema['maximum']}"
     known = shown.get(_shape(schema)) if "properties" in schema else None

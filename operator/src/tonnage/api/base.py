@@ -140,6 +140,11 @@ Name = Annotated[
         "write the name of an object of the same namespace: lower case letters, digits, '-' and '.'",
     ),
 ]
+ClusterName = Annotated[
+    str,
+    Field(max_length=253),
+    Form(f"^{_DNS_NAME}$", "write an object's name: lower case letters, digits, '-' and '.'"),
+]
 VolumeName = Annotated[
     str,
     Field(max_length=58),

@@ -15,6 +15,7 @@ from tonnage.api.base import (
     ATOMIC_MAP,
     Annotations,
     ApiModel,
+    ClusterName,
     Labels,
     Name,
     Quantity,
@@ -206,14 +207,14 @@ class Template(ApiModel):
         default_factory=list,
         description="How evenly the pods are spread over zones or nodes, as in a Pod.",
     )
-    priority_class_name: Name | None = Field(
+    priority_class_name: ClusterName | None = Field(
         default=None, description="PriorityClass of the pods; the cluster's default if absent."
     )
-    runtime_class_name: Name | None = Field(
+    runtime_class_name: ClusterName | None = Field(
         default=None,
         description="RuntimeClass of the worker pods. Nodes that it excludes are left to the scheduler.",
     )
-    scheduler_name: Name | None = Field(
+    scheduler_name: ClusterName | None = Field(
         default=None, description="Scheduler of the pods; the cluster's default if absent."
     )
     service_account_name: Name | None = Field(
