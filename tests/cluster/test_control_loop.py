@@ -10,7 +10,6 @@ from cluster.objects import condition, deployed, generation, llm, plan_map, uid,
 from cluster.operator_process import ACCOUNT, OperatorProcess
 from harness.cluster import Cluster
 from harness.simulation import add_node, remove_node
-from harness.steps import StepError
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
@@ -361,23 +360,3 @@ def test_refusals_do_not_loop_and_rest_is_quiet(
     assert mine == []
     # a worker that does not answer is asked less and less often; the refused ones wait for an event
     assert operator.metric("tonnage_reconciles_total") - passes <= 12
-
-
-def test_the_api_server_refuses_what_the_models_refuse(cluster: Cluster, namespace: str) -> None:
-    bad = [
-        llm(workload={"contextLength": 0}),
-        llm(workload={"concurrency": "8"}),
-        llm(model={"uri": "models/x"}),
-        llm(model={"uri": "pvc://models/../../etc"}),
-        llm(quality="Best"),
-        llm(cache={"eviction": {"mode": "Streaming"}}),
-        llm(cache={"sharing": {"mode": "None", "pool": {"size": "1Gi"}}}),
-        llm(scaling={"mode": "Internal", "internal": {"minReplicas": 3, "maxReplicas": 2}}),
-        llm(scaling={"mode": "Internal", "internal": {"maxReplicas": 2}}, replicas=1),
-        llm(name="Chat"),
-        llm(name="chat.v1"),
-        llm(name="c" * 45),
-    ]
-    for body in bad:
-        with pytest.raises(StepError, match=r"is invalid|Invalid value|Unsupported value|invalid type"):
-            cluster.apply(body, namespace=namespace)
