@@ -66,7 +66,7 @@ def refused(cluster: Cluster, release: Release, *, after: int) -> list[tuple[str
     """What the account asked for and may not."""
     asked = cluster.audit.requests(after=after, user=release.account)
     assert asked, "the log holds no request of the operator"
-    return sorted({(r.verb, r.path) for r in asked if r.code == 403})
+    return sorted({(r.verb, r.path) for r in asked if r.forbidden})
 
 
 def test_two_releases_serve_their_own_namespaces_and_leave_others_alone(places: Cluster) -> None:
@@ -148,6 +148,7 @@ def test_nodes_that_are_forbidden_all_the_same_are_said_and_seen_once_granted(pl
 
 def test_a_namespace_that_comes_late_and_goes_again_ends_nothing(places: Cluster) -> None:
     release = serving("patient", ONE, LATE)
+    start = places.audit.position()
     present = [body for body in rights(release) if body["metadata"].get("namespace") != LATE]
     with ExitStack() as stack:
         places.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
@@ -158,6 +159,9 @@ def test_a_namespace_that_comes_late_and_goes_again_ends_nothing(places: Cluster
         )
         places.apply(llm("early"), namespace=ONE)
         wait_for(places, "Planned", "True", namespace=ONE, name="early")
+        missed = refused(places, release, after=start)
+        assert missed
+        assert all(f"/namespaces/{LATE}/" in path for _, path in missed)
 
         make_namespace(places, LATE)
         make_claim(places, Path("/models"), namespace=LATE)

@@ -12,7 +12,7 @@ READS = {"get", "list", "watch"}
 @dataclass(frozen=True)
 class Request:
     """One request that the API server answered; `path` has no query. One for a URL that is no resource has
-    neither group nor resource."""
+    neither group nor resource. `forbidden`: a right was missing (admission refuses with 403, too)."""
 
     time: str
     user: str
@@ -25,6 +25,7 @@ class Request:
     name: str
     code: int
     user_agent: str
+    forbidden: bool
 
 
 @dataclass(frozen=True)
@@ -82,4 +83,5 @@ def _request(event: dict[str, Any]) -> Request:
         name=target.get("name", ""),
         code=event.get("responseStatus", {}).get("code", 0),
         user_agent=event.get("userAgent", ""),
+        forbidden=event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid",
     )

@@ -114,6 +114,7 @@ def asked(verb: str, resource: str, *, code: int = 200, group: str = "", subreso
         name="n",
         code=code,
         user_agent="",
+        forbidden=False,
     )
 
 
