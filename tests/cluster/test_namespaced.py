@@ -26,7 +26,7 @@ from harness.simulation import inspections_end
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
-PORT = HEALTH_PORT + 10
+PORT = HEALTH_PORT
 ONE, TWO, NOBODYS, LATE = "served-one", "served-two", "served-by-nobody", "served-late"
 LABELS = {"pod-security.kubernetes.io/enforce": "restricted"}
 

@@ -12,27 +12,38 @@ from harness.audit import READS, Request, Write
 from harness.restricted import faults
 from harness.rights import Grant, Right, granted, used
 from tonnage.rendering.deployment import build_deployment
-from tonnage.rendering.inspection import build_inspection
-from unit.rendering.samples import HASH, OWNER, PLAN_182, SETTINGS, spec
+from tonnage.rendering.inspection import build_inspection, reading_of
+from unit.rendering.samples import HASH, HUB, HUB_KEPT, KEPT, OWNER, SETTINGS, spec
 
 TOKEN = {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"expirationSeconds": 3607}}]}}
 Edit = Callable[[dict[str, Any]], Any]
 
 
 def rendered() -> list[dict[str, Any]]:
-    """Pods as the operator makes them."""
-    deployment = build_deployment(
-        PLAN_182, plan_hash=HASH, spec=spec(), owner=OWNER, settings=SETTINGS, replicas=1
-    )
-    job = build_inspection(spec(), owner=OWNER, settings=SETTINGS)
-    return [body["spec"]["template"] for body in (deployment, job)]
+    """Pods as the operator makes them: workers and inspections, of models on a volume and of a hub."""
+    found = []
+    for kept, fields in ((KEPT, {}), (HUB_KEPT, {"model": HUB})):
+        asked = spec(**fields)
+        deployment = build_deployment(
+            kept, plan_hash=HASH, spec=asked, owner=OWNER, settings=SETTINGS, replicas=1
+        )
+        job = build_inspection(
+            asked, reading=reading_of(asked, annotations={}), owner=OWNER, settings=SETTINGS
+        )
+        found += [body["spec"]["template"] for body in (deployment, job)]
+    return found
+
+
+def volumes(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pod["spec"].setdefault("volumes", [])
+    return found
 
 
 def first(pod: dict[str, Any]) -> Any:
     return pod["spec"]["containers"][0]
 
 
-@pytest.mark.parametrize("pod", rendered(), ids=["worker", "inspection"])
+@pytest.mark.parametrize("pod", rendered(), ids=["worker", "inspection", "hub worker", "hub inspection"])
 def test_what_the_operator_makes_has_no_fault(pod: dict[str, Any]) -> None:
     assert faults(pod) == []
 
@@ -41,14 +52,14 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "host network": (lambda pod: pod["spec"].update(hostNetwork=True), "hostNetwork"),
     "host processes": (lambda pod: pod["spec"].update(hostPID=True), "hostPID"),
     "host path": (
-        lambda pod: pod["spec"]["volumes"].append({"name": "h", "hostPath": {"path": "/"}}),
+        lambda pod: volumes(pod).append({"name": "h", "hostPath": {"path": "/"}}),
         "volume h is a hostPath",
     ),
     "token by default": (
         lambda pod: pod["spec"].pop("automountServiceAccountToken"),
         "a token is mounted",
     ),
-    "token by hand": (lambda pod: pod["spec"]["volumes"].append(TOKEN), "a token is mounted"),
+    "token by hand": (lambda pod: volumes(pod).append(TOKEN), "a token is mounted"),
     "root": (lambda pod: pod["spec"]["securityContext"].update(runAsUser=0), "may run as root"),
     "perhaps root": (lambda pod: pod["spec"]["securityContext"].pop("runAsNonRoot"), "may run as root"),
     "no seccomp": (lambda pod: pod["spec"]["securityContext"].pop("seccompProfile"), "no seccomp profile"),
@@ -126,7 +137,7 @@ def test_a_patch_that_made_its_object_used_create_too() -> None:
     assert used(asked("get", "")) == []
 
 
-def role(namespace: str = "", **rule: list[str]) -> dict[str, Any]:
+def role(rule: dict[str, list[str]], *, namespace: str = "") -> dict[str, Any]:
     return {"kind": "Role", "metadata": {"name": "r", "namespace": namespace}, "rules": [rule]}
 
 
@@ -141,12 +152,12 @@ def role(namespace: str = "", **rule: list[str]) -> dict[str, Any]:
 )
 def test_a_wildcard_or_a_url_is_no_rule(rule: dict[str, list[str]]) -> None:
     with pytest.raises(ValueError, match=r"wildcard|not a rule"):
-        granted([role(**rule)])
+        granted([role(rule)])
 
 
 def test_a_grant_covers_its_namespace_and_names_alone() -> None:
-    body = role("a", apiGroups=[""], resources=["pods"], verbs=["get"], resourceNames=["n"])
-    (grant,) = granted([body])
+    rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"], "resourceNames": ["n"]}
+    (grant,) = granted([role(rule, namespace="a")])
     right = Right("", "pods", "get")
     assert grant == Grant(right, "a", ("n",))
     assert grant.covers(right, namespace="a", name="n")
