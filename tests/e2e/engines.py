@@ -63,6 +63,20 @@ def cache_config(url: str) -> dict[str, str]:
     return dict(re.findall(r'(\w+)="([^"]*)"', line))
 
 
+def check_plan_equals_engine(cluster: Cluster, name: str, *, namespace: str) -> None:
+    """Blocks, tokens, concurrency and bytes of the plan, the status and the engine itself are equal."""
+    status = (cluster.get("llmdep", name, namespace=namespace) or {})["status"]
+    planned, observed = status["plan"]["kv"], status["observed"]
+    engine = cache_config(service_url(cluster, name, namespace=namespace))
+    assert planned["blocks"] == int(engine["num_gpu_blocks"]) == observed["blocks"]
+    assert planned["tokens"] == int(engine["kv_cache_size_tokens"]) == observed["tokens"]
+    concurrency = float(engine["kv_cache_max_concurrency"])
+    assert planned["concurrencyAtContext"] == f"{concurrency:.2f}".rstrip("0").rstrip(".")
+    assert float(observed["concurrency"]) == concurrency
+    assert planned["blockSize"] == int(engine["block_size"])
+    assert planned["blocks"] * planned["bytesPerBlock"] == int(engine["kv_cache_memory_bytes"])
+
+
 def serve_page(pod: dict[str, Any], path: str) -> str:
     """A page of the worker's own port."""
     return get(f"http://{pod['status']['podIP']}:8081{path}")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.objects import llm, wait_for
-from e2e.engines import cache_config, chat, service_url
+from e2e.engines import chat, check_plan_equals_engine, service_url
 from harness.cluster import Cluster
 from harness.engine.models import SMOLLM2, TINY_GEMMA3, TINY_MLA
 
@@ -39,19 +39,10 @@ def test_the_plan_equals_the_engine(
     try:
         wait_for(cluster, "Ready", "True", namespace=namespace, name=name, seconds=START_SECONDS)
         verified = wait_for(cluster, "CapacityVerified", "True", namespace=namespace, name=name)
-        status = (cluster.get("llmdep", name, namespace=namespace) or {})["status"]
-        planned, observed = status["plan"]["kv"], status["observed"]
-        url = service_url(cluster, name, namespace=namespace)
-        engine = cache_config(url)
-        assert planned["blocks"] == int(engine["num_gpu_blocks"]) == observed["blocks"]
-        assert planned["tokens"] == int(engine["kv_cache_size_tokens"]) == observed["tokens"]
-        concurrency = float(engine["kv_cache_max_concurrency"])
-        assert planned["concurrencyAtContext"] == f"{concurrency:.2f}".rstrip("0").rstrip(".")
-        assert float(observed["concurrency"]) == concurrency
-        assert planned["blockSize"] == int(engine["block_size"])
-        assert planned["blocks"] * planned["bytesPerBlock"] == int(engine["kv_cache_memory_bytes"])
+        check_plan_equals_engine(cluster, name, namespace=namespace)
+        planned = (cluster.get("llmdep", name, namespace=namespace) or {})["status"]["plan"]["kv"]
         assert str(planned["blocks"]) in verified["message"]
-        answer = chat(url, model=model)
+        answer = chat(service_url(cluster, name, namespace=namespace), model=model)
         assert answer["usage"]["completion_tokens"] > 0
         if model == SMOLLM2:
             assert "Paris" in answer["choices"][0]["message"]["content"]
