@@ -31,7 +31,10 @@ class ApiSession:
         text = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         self._connection.request(method, path, text, {"Content-Type": content_type})
         answer = self._connection.getresponse()
-        return answer.status, json.loads(answer.read())
+        data = answer.read()
+        # a path that is not served (yet) is answered in plain text
+        plain = not (answer.getheader("Content-Type") or "").startswith("application/json")
+        return answer.status, {"message": data.decode()} if plain else json.loads(data)
 
     def try_create(self, body: Mapping[str, Any], *, namespace: str = "default") -> Answer:
         """What the API server would answer to a strict `kubectl create`: nothing is stored."""
