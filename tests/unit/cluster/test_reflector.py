@@ -76,7 +76,7 @@ def item(name: str) -> Object:
 
 
 async def play(
-    script: Script, *, namespace: str = "", relist_seconds: float = 600.0
+    script: Script, *, namespace: str = "", relist_seconds: float = 600.0, watches: bool = True
 ) -> tuple[Told, Reflector]:
     told = Told()
     reflector = Reflector(
@@ -86,6 +86,7 @@ async def play(
         selector="",
         clock=lambda: 7.0,
         namespace=namespace,
+        watches=watches,
         relist_seconds=relist_seconds,
     )
     task = asyncio.create_task(reflector.run())
@@ -225,3 +226,10 @@ async def test_one_namespace_is_asked_for_and_told_of() -> None:
     assert script.namespaces == {"team-a"}
     assert told.namespaces == {"team-a"}
     assert reflector.name == "pods in team-a"
+
+
+async def test_what_somebody_else_watches_is_only_listed_again_and_again() -> None:
+    script = Script(lists=[([item("a")], "5"), ([], "9")], watches=[])
+    told, _ = await play(script, relist_seconds=0.0, watches=False)
+    assert told.calls == [("replace", ["a"]), ("replace", [])]
+    assert script.versions == []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 
 from tonnage.control.config import ConfigError, read_config
+from tonnage.control.main import Backoffs
 
 SET = {
     "TONNAGE_OPERATOR_IMAGE": "operator",
@@ -39,3 +42,11 @@ def test_nodes_are_read_unless_that_is_switched_off() -> None:
 def test_a_missing_setting_is_named(name: str) -> None:
     with pytest.raises(ConfigError, match=name):
         read_config({key: value for key, value in SET.items() if key != name})
+
+
+def test_kopf_never_gives_up_and_starts_anew_for_each_request() -> None:
+    backoffs = Backoffs()
+    first, second = list(islice(backoffs, 1000)), list(islice(backoffs, 1000))
+    assert first == second
+    assert first[0] == 1
+    assert max(first) == 30

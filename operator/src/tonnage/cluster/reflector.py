@@ -23,6 +23,9 @@ FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30.0
 SHORT_WATCH_SECONDS = 1.0
 RELIST_SECONDS = 600.0
+SPREAD = 1.2
+# bookmarks come about every minute; a watch may be silent while it is being opened again
+MAX_SILENCE_SECONDS = 180.0
 # a list that is older than what was seen is believed when it comes this often: the server was restored
 OLD_LISTS = 3
 
@@ -50,7 +53,8 @@ class Reflector:
     """Keeps `kind` in `sink`; `last_contact` is when the API server was last heard of (clock's seconds).
 
     `synced` is set once all is known, `settled` also when that is known to be refused; `refused` says why,
-    as long as it is. Both are cleared where the server no longer serves the kind.
+    as long as it is. Both are cleared where the server no longer serves the kind. Without `watches` it only
+    lists, every `relist_seconds`: somebody else tells of changes.
     """
 
     def __init__(
@@ -62,16 +66,19 @@ class Reflector:
         selector: str,
         clock: Callable[[], float],
         namespace: str = "",
+        watches: bool = True,
         relist_seconds: float = RELIST_SECONDS,
     ) -> None:
         self.kind = kind
         self.namespace = namespace
+        self.most_silence_seconds = MAX_SILENCE_SECONDS + (0.0 if watches else relist_seconds * SPREAD)
         self.name = f"{kind.plural} in {namespace}" if namespace else kind.plural
         self.synced = asyncio.Event()
         self.settled = asyncio.Event()
         self.refused = ""
         self.last_contact = clock()
         self._cluster, self._sink, self._selector, self._clock = cluster, sink, selector, clock
+        self._watches = watches
         self._relist_seconds, self._relist_at = relist_seconds, float("inf")
         self._version = ""  # where the next watch starts; "" where only a list can tell
         self._seen = ""  # the highest version that was ever told of
@@ -87,7 +94,7 @@ class Reflector:
                 if not self._version or opened >= self._relist_at:
                     await self._list()
                     opened = self._clock()
-                await self._watch()
+                await (self._watch() if self._watches else self._wait())
             except ApiError as error:
                 failure = error
             short = self._clock() - opened < SHORT_WATCH_SECONDS
@@ -108,7 +115,7 @@ class Reflector:
         version = listing.resource_version if self._believes(listing.resource_version) else ""
         self._sink.replace(self.kind, listing.items, namespace=self.namespace, version=version)
         self._version = self._seen = listing.resource_version
-        self._relist_at = self._clock() + self._relist_seconds * random.uniform(0.8, 1.2)  # noqa: S311
+        self._relist_at = self._clock() + self._relist_seconds * random.uniform(0.8, SPREAD)  # noqa: S311
         self._answered()
         self.synced.set()
         self.settled.set()
@@ -146,6 +153,9 @@ class Reflector:
             raise ApiError(0, f"a list at {version} is older than {self._seen}, which was seen before")
         self._old_lists = 0
         return False
+
+    async def _wait(self) -> None:
+        await asyncio.sleep(self._relist_at - self._clock())
 
     async def _watch(self) -> None:
         events = self._cluster.watch(

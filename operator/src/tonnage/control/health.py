@@ -1,4 +1,8 @@
-"""Probes and metrics over HTTP. Liveness fails when a watch is dead, not only when the process is."""
+"""Probes and metrics over HTTP. Liveness fails when a watch is dead, not only when the process is.
+
+kopf's own probe endpoint retries a failing check instead of answering (kopf 1.45 engines/probing.py), so the
+operator serves its probes itself.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from tonnage.cluster.guard import GuardedCluster
-from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, NODE, POD, ApiError, Kind
+from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, NODE, POD, ApiError, Kind, Object
 from tonnage.cluster.reflector import RELIST_SECONDS, Reflector
 from tonnage.control.config import Config
 from tonnage.control.health import serve_health
@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 WORKERS = 4
 RESYNC_SECONDS = 600.0
 UNKNOWN_SECONDS = 5.0
-# bookmarks come about every minute; a watch may be silent while it is being opened again
-MAX_SILENCE_SECONDS = 180.0
 _IS_IT_INSTALLED = " (is the CustomResourceDefinition installed?)"
 
 
@@ -53,7 +51,11 @@ def watched(config: Config) -> list[tuple[Kind, str]]:
 
 
 class Process:
-    """One operator on its ports: `start` begins, `failed` is called when a part of it ended by itself."""
+    """One operator on its ports: `start` begins, `failed` is called when a part of it ended by itself.
+
+    Without `watches_objects` somebody else tells of LLMDeployments (`take`); they are then only listed, at
+    the start and now and then, for what that somebody missed.
+    """
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class Process:
         *,
         ports: Ports,
         failed: Callable[[], None],
+        watches_objects: bool = True,
         relist_seconds: float = RELIST_SECONDS,
     ) -> None:
         self.config = config
@@ -95,6 +98,7 @@ class Process:
                 selector="" if kind in (LLM_DEPLOYMENT, NODE) else f"{MANAGED_BY}={MANAGER}",
                 clock=time.monotonic,
                 namespace=namespace,
+                watches=watches_objects or kind != LLM_DEPLOYMENT,
                 relist_seconds=relist_seconds,
             )
             for kind, namespace in watched(config)
@@ -108,6 +112,19 @@ class Process:
         for reflector in self._reflectors:
             self._spawn(reflector.run(), name=f"watch {reflector.name}")
         self._spawn(self._lead(), name="leader")
+
+    async def served(self) -> None:
+        """Wait until LLMDeployments were listed, or the right to list them is known to be missing."""
+        for reflector in self._reflectors:
+            if reflector.kind == LLM_DEPLOYMENT:
+                await reflector.settled.wait()
+
+    def take(self, event_type: str | None, body: Object) -> None:
+        """An event of an LLMDeployment, from somebody else's watch; no type where it was listed."""
+        if event_type == "DELETED":
+            self.store.remove(LLM_DEPLOYMENT, body)
+        else:
+            self.store.put(LLM_DEPLOYMENT, body)
 
     async def stop(self) -> None:
         """Stop the tasks and release the lease."""
@@ -126,7 +143,7 @@ class Process:
         for reflector in self._reflectors:
             silence = time.monotonic() - reflector.last_contact
             self.metrics.contact.labels(reflector.kind.plural, reflector.namespace).set(silence)
-            if silence > MAX_SILENCE_SECONDS:
+            if silence > reflector.most_silence_seconds:
                 silent.append(f"watch of {reflector.name}: nothing heard for {silence:.0f} s")
         self.metrics.queue.set(len(self.queue))
         self.metrics.leader.set(self.leader.holds())
