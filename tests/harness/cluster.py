@@ -81,7 +81,7 @@ class Cluster:
 
     @cached_property
     def rest(self) -> Rest | None:
-        """Plain requests with an administrator's certificate; None where the kubeconfig holds no certificate."""
+        """Plain requests with an administrator's certificate; None where the kubeconfig holds none."""
         config = yaml.safe_load(self.kubeconfig.read_text())
         return Rest(config) if "client-certificate-data" in config["users"][0]["user"] else None
 

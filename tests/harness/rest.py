@@ -1,4 +1,4 @@
-"""Requests to the API server through kept connections: who waits polls, and a kubectl takes 0.1 s of a core."""
+"""Requests to the API server through kept connections: who waits polls, and a kubectl costs 0.1 s of CPU."""
 
 from __future__ import annotations
 
