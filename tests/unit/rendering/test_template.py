@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tonnage.api.acceptance import accept
 from tonnage.api.demand import placement_of
@@ -14,6 +16,7 @@ from tonnage.gpus.placement import Requirement
 from tonnage.rendering.deployment import build_deployment
 from tonnage.rendering.drift import projection
 from tonnage.rendering.inspection import build_inspection, reading_of
+from tonnage.rendering.pods import literal
 from unit.api.table import ROWS, Verdict
 from unit.rendering.samples import HASH, KEPT, OWNER, SETTINGS, spec
 
@@ -161,6 +164,34 @@ def test_nothing_is_expanded_into_an_argument_that_the_plan_pins() -> None:
     container = found["containers"][0]
     assert container["args"][-3:] == ["$$(A)", "$$$$(A)", "cost-$$5"]
     assert {"name": "A", "value": "--max-model-len=9 $$(HOME)"} in container["env"]
+
+
+def expanded(text: str) -> str:
+    """What the kubelet makes of an argument or a variable (Kubernetes 1.37
+    third_party/forked/golang/expansion/expand.go); a variable becomes <NAME>."""
+    out, at = "", 0
+    while at < len(text):
+        rest = text[at + 1 :]
+        if text[at] != "$" or not rest:
+            out, at = out + text[at], at + 1
+        elif rest[0] == "$":
+            out, at = out + "$", at + 2
+        elif rest[0] == "(" and ")" in rest:
+            out, at = out + f"<{rest[1 : rest.index(')')]}>", at + 2 + rest.index(")")
+        else:
+            out, at = out + "$" + rest[0], at + 2
+    return out
+
+
+def test_the_kubelet_would_expand_what_is_not_escaped() -> None:
+    assert [expanded(text) for text in ("$(A)b", "$$(A)", "$(A", "a$", "$5")] == [
+        "<A>b", "$(A)", "$(A", "a$", "$5",
+    ]  # fmt: skip
+
+
+@given(st.text(st.sampled_from("$()A- ")))
+def test_the_kubelet_passes_every_text_as_it_was_written(text: str) -> None:
+    assert expanded(literal(text)) == text
 
 
 def test_what_the_api_server_adds_is_no_drift() -> None:
