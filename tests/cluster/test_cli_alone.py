@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from cluster.command_line import run, tonnage
 from cluster.objects import llm
 from harness.cluster import Cluster
+from tonnage.cli.kube_yaml import read_documents
 from tonnage.rendering.names import PLAN
 from unit.cli.test_explain import ACCEPTED, PLANNED, RESOLVED, deployment, status
+from unit.cli.test_kube_yaml import SCALARS
 from unit.rendering.samples import HASH, report, worker
 
 pytestmark = pytest.mark.cluster
@@ -180,3 +183,13 @@ def test_kubectl_runs_and_completes_it_as_its_plugin(cluster: Cluster, namespace
     assert told.output.splitlines()[0] == "plan\ttell what the operator would make of an object"
     told = run(cluster, kubectl, "__complete", "tonnage", "explain", "-n", namespace, "")
     assert told.output.splitlines()[0] == "chat\tReady"
+
+
+def test_scalars_are_read_as_kubectl_reads_them(cluster: Cluster, tmp_path: Path) -> None:
+    lines = [f"  v{number}: {text}" for number, text in enumerate(SCALARS)]
+    file = tmp_path / "scalars.yaml"
+    head = ["apiVersion: v1", "kind: ConfigMap", "metadata: {name: a}", "values:"]
+    file.write_text("\n".join([*head, *lines, ""]))
+    words = ("create", "--dry-run=client", "--validate=false", "-o", "json", "-f", str(file))
+    theirs = json.loads(cluster.kubectl(*words))["values"]
+    assert theirs == read_documents(file.read_text())[0]["values"]
