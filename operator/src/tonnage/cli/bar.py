@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from tonnage.cli.answers import Answer
 from tonnage.cli.style import Style, printable, size
+
+if TYPE_CHECKING:
+    from tonnage.cli.answers import Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,7 +127,12 @@ def rows(table: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[s
 
 def _wrapped(text: str, style: Style, *, first: str, other: str) -> list[str]:
     return wrap(
-        printable(text), style.width, initial_indent=first, subsequent_indent=other, break_on_hyphens=False
+        printable(text),
+        style.width,
+        initial_indent=first,
+        subsequent_indent=other,
+        break_on_hyphens=False,
+        break_long_words=False,
     )
 
 
