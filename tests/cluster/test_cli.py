@@ -55,8 +55,8 @@ def test_same_plan_before_and_after(
     assert (before["kept"], before["standing"]["effect"]) == (False, "create")
     cluster.apply(body, namespace=namespace)
     wait_for(cluster, "Planned", "True", namespace=namespace)
-    # the hash names the model's files too, which nobody has read before
-    assert {**in_force(cluster, namespace), "hash": ""} == {**before["plan"], "hash": ""}
+    # what was planned from the catalogue has no hash: it stands for the files too
+    assert {**in_force(cluster, namespace), "hash": None} == before["plan"]
     after = planned(cluster, namespace, body)
     assert after["plan"] == in_force(cluster, namespace)
     assert (after["kept"], after["model"]["origin"]) == (True, "plan")
@@ -147,7 +147,7 @@ def test_explain_a_refused_change_says_that_the_old_plan_serves(
     assert f"plan {plan} is in force: what it serves goes on" in foretold.words
 
 
-def test_a_directory_of_the_model_gives_the_operators_plan(
+def test_a_config_of_the_model_gives_the_operators_plan(
     cluster: Cluster, operator: OperatorProcess, namespace: str, tmp_path: Path
 ) -> None:
     from json import dumps
@@ -160,7 +160,7 @@ def test_a_directory_of_the_model_gives_the_operators_plan(
     )
     cluster.apply(body, namespace=namespace)
     wait_for(cluster, "Planned", "True", namespace=namespace)
-    assert in_force(cluster, namespace) == done.document["objects"][0]["plan"]
+    assert {**in_force(cluster, namespace), "hash": None} == done.document["objects"][0]["plan"]
 
 
 def test_manifests_are_those_that_the_operator_applied(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +15,9 @@ from tonnage.cli.plan_document import document
 from tonnage.cli.plan_text import lines_of
 from tonnage.cli.style import Style
 from tonnage.cli.surroundings import Surroundings
-from tonnage.rendering.names import Owner
+from tonnage.rendering.names import MODEL, REFRESH_MODEL, Owner
 from tonnage.rendering.plan import build_plan_config_map, build_plan_status
-from unit.cli.plan_files import around, found, llm, node
+from unit.cli.plan_files import around, found, llm, model_with_weights, node
 
 OWNER = Owner(namespace="default", name="chat", uid="u1")
 FORBIDDEN = Missing("you may not list all nodes: forbidden")
@@ -138,6 +141,53 @@ def test_an_engine_that_an_object_names_is_not_the_operators() -> None:
     standing, plan = running(llm(engine={"version": "0.33.0"}))
     answer = outcome(llm("other"), beside(standing, plan))
     assert (answer.version, answer.version_from) == ("0.32.0", "release")
+
+
+def test_a_neighbour_that_reads_by_other_credentials_tells_nothing() -> None:
+    standing, plan = running(llm())
+    plan["metadata"]["labels"][MODEL] = "other"
+    answer = outcome(llm("other"), beside(standing, plan))
+    assert answer.model is not None
+    assert answer.model.origin == "catalogue"
+
+
+def test_the_hash_is_told_only_where_the_files_were_seen(tmp_path: Path) -> None:
+    unseen = outcome(llm(), around())
+    assert unseen.decision is not None
+    assert (unseen.plan_hash, document([unseen], around(), skipped=[])["objects"][0]["plan"]["hash"]) == (
+        None,
+        None,
+    )
+    model = model_with_weights(tmp_path / "model")
+    seen = outcomes([found(llm())], around(), models=[model], version=None)[0]
+    assert seen.plan_hash
+    standing, plan = running(llm())
+    kept = outcome(llm(), beside(standing, plan))
+    assert kept.plan_hash == standing["status"]["plan"]["hash"]
+
+
+def test_the_model_of_the_plan_in_force_goes_before_newer_ones() -> None:
+    standing, plan = running(llm())
+    newer = deepcopy(plan)
+    newer["metadata"] |= {"name": "chat-plan-ffffffffff", "creationTimestamp": "2099-01-01T00:00:00Z"}
+    kept = json.loads(newer["data"]["kept.json"]) | {"revision": "files-9999999"}
+    newer["data"]["kept.json"] = json.dumps(kept)
+    place = beside(standing, plan, plans={"default": [newer, plan]})
+    changed = outcome(llm(workload={"contextLength": 1024}), place)
+    assert changed.decision is not None
+    assert changed.decision.kept.revision == json.loads(plan["data"]["kept.json"])["revision"]
+
+
+def test_a_refresh_that_was_not_made_yet_is_said() -> None:
+    standing, plan = running(llm())
+    body = llm()
+    body["metadata"]["annotations"] = {REFRESH_MODEL: "now"}
+    place = beside(standing, plan)
+    answer = outcome(body, place)
+    assert answer.refresh
+    assert "if the files have changed, so will the plan" in text(answer, place)
+    assert not outcome(llm(), place).refresh
+    assert not outcome(body, around()).refresh  # the first reading is no refresh
 
 
 def test_a_plan_of_another_version_of_tonnage_is_passed_over() -> None:

@@ -23,8 +23,9 @@ from tonnage.cluster.port import Object
 from tonnage.models import ConfigError
 from tonnage.planning.plan import Rejection
 from tonnage.rendering.decision import Decision, Subject, decide
-from tonnage.rendering.inspection import source_of
+from tonnage.rendering.inspection import Reading, reading_of
 from tonnage.rendering.names import Owner
+from tonnage.rendering.plan import Kept
 
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 PLANNED, DOES_NOT_FIT, REFUSED_WORD, UNREADABLE = "planned", "does_not_fit", "refused", "unreadable"
@@ -57,7 +58,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What becomes of one object; `reason` and `message` say why it has no plan."""
+    """What becomes of one object; `reason` and `message` say why it has no plan.
+
+    `refresh`: the operator would read the model again, and make another plan if its files have changed.
+    """
 
     name: str
     namespace: str
@@ -71,7 +75,14 @@ class Outcome:
     version: str = ENGINE_VERSION
     version_from: str = "release"
     decision: Decision | None = None
+    hash_known: bool = False
+    refresh: bool = False
     standing: Standing | None = None
+
+    @property
+    def plan_hash(self) -> str | None:
+        """The hash of the plan; None where files that were not seen enter into it."""
+        return self.decision.plan_hash if self.decision and self.hash_known else None
 
     @property
     def code(self) -> int:
@@ -152,15 +163,19 @@ class _Case:
             raise _StopError(REFUSED_WORD, spec.reason, spec.message)
         self._known["spec"] = spec
         self._known["version"], self._known["version_from"] = self._engine_version(spec)
-        model = self._known["model"] = self._resolve(spec)
-        before = list(self._around.decisions(self._owner)) if self._owner else []
-        source = source_of(spec)
-        # the operator does not look again at files that it has read: another revision is not noticed
-        seen = next((kept.revision for kept, _ in before if kept.source == source), model.model.revision)
+        before = self._around.decisions(self._owner) if self._owner else []
+        reading = reading_of(spec, annotations=_annotations(self._found.body))
+        model = self._known["model"] = self._resolve(spec, reading, [kept for kept, _ in before])
+        own = [kept for kept, _ in before if kept.source == reading.source]
+        # the operator does not look again at files that it has read, unless a refresh is asked for
+        revision = own[0].revision if own else model.model.revision
+        self._known["hash_known"] = bool(own) or model.seen_as(spec.model.uri)
+        self._known["refresh"] = bool(own) and reading.refreshed not in {"", *(k.refreshed for k in own)}
         subject = Subject(
             spec=spec,
-            source=source,
-            model=dataclasses.replace(model.model, revision=seen),
+            source=reading.source,
+            model=dataclasses.replace(model.model, revision=revision),
+            refreshed=reading.refreshed,
             default_version=self._known["version"],
         )
         decided = decide(subject, nodes=self._around.usable_nodes(), before=before)
@@ -194,13 +209,14 @@ class _Case:
                 return str(planned), "cluster"
         return ENGINE_VERSION, "release"
 
-    def _resolve(self, spec: Spec) -> Resolved:
+    def _resolve(self, spec: Spec, reading: Reading, own: Sequence[Kept]) -> Resolved:
         named = choose(self._models, uri=spec.model.uri, uris=self._uris)
         try:
             if named is not None:
                 return read_named(named, spec)
-            known = self._around.models(self._owner, self._namespace)
-            return find_kept(known, source=source_of(spec)) or find_known(spec)
+            others = self._around.neighbours(self._namespace, name=self._name, access=reading.access)
+            fresh = [kept for kept in others if reading.refreshed in ("", kept.refreshed)]
+            return find_kept([*own, *fresh], source=reading.source) or find_known(spec)
         except ConfigError as error:
             word = REFUSED_WORD if error.reason in REFUSALS else UNREADABLE
             raise _StopError(word, error.reason, error.message) from None
@@ -235,6 +251,11 @@ def metadata_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The metadata of an object that may have none."""
     meta = body.get("metadata")
     return meta if isinstance(meta, dict) else {}
+
+
+def _annotations(body: Mapping[str, Any]) -> Mapping[str, str]:
+    found = metadata_of(body).get("annotations")
+    return found if isinstance(found, dict) else {}
 
 
 def differences(existing: Object, spec: Spec) -> Iterator[Change]:

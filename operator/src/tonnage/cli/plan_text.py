@@ -55,7 +55,7 @@ def lines_of(answer: Outcome, around: Surroundings, style: Style) -> list[str]:
     if answer.decision is not None:
         plan = answer.decision.kept.plan
         quality = answer.spec.quality if answer.spec else plan.quality
-        shown = build_plan_status(plan, plan_hash=answer.decision.plan_hash)
+        shown = build_plan_status(plan, plan_hash="")
         lines += view.entry("asked", f"{view.asked(shown)}; quality {quality}", style)
         lines += _plan(plan, shown, style)
     if answer.standing is not None:
@@ -93,19 +93,22 @@ def _plan(plan: Plan, shown: dict[str, Any], style: Style) -> list[str]:
 
 def _standing(answer: Outcome, standing: Standing, style: Style) -> list[str]:
     lines = view.entry("now", _now(answer, standing), style)
+    if answer.refresh:
+        text = "its annotation asks to read the model again: if the files have changed, so will the plan"
+        lines += view.entry("refresh", text, style)
     if standing.changes:
         lines += view.entry("changes", "; ".join(map(_change, standing.changes)), style)
     return ["", *lines]
 
 
 def _now(answer: Outcome, standing: Standing) -> str:
-    name, new = answer.name, answer.decision.plan_hash if answer.decision else ""
+    name, new = answer.name, answer.plan_hash or "another"
     if standing.exists is None:
         return "LLMDeployments of this namespace cannot be read: whether this one exists is not known"
     if not standing.exists:
         return f"there is no {name} in the cluster yet"
     if standing.effect == "plan":
-        return f"{name} exists and has no plan yet: it would be {new}"
+        return f"{name} exists and has no plan yet: this would be its first"
     if standing.effect == "keep":
         return f"plan {new} is in force and stays"
     if standing.effect == "replace":

@@ -37,6 +37,11 @@ class Resolved:
     source: str
     weights: str
 
+    def seen_as(self, uri: str) -> bool:
+        """Were the files seen as the operator would see them? Then their revision is known, and with it the
+        hash of a plan, which stands for both."""
+        return self.origin == "plan" or (self.origin == "directory" and uri.startswith("pvc://"))
+
     @property
     def profile(self) -> ModelProfile:
         """What the model needs."""

@@ -11,7 +11,7 @@ from tonnage.cli.manifests import Found, read_objects
 from tonnage.cluster.port import Object
 from tonnage.cluster.records import node_record
 from tonnage.gpus.nodes import Node
-from tonnage.rendering.names import Owner
+from tonnage.rendering.names import DEPLOYMENT, MODEL, Owner, plan_name
 from tonnage.rendering.plan import Kept, kept_plans, read_kept
 
 
@@ -45,14 +45,23 @@ class Surroundings:
         return next((body for body in found if body["metadata"]["name"] == name), None)
 
     def decisions(self, owner: Owner) -> list[tuple[Kept, str]]:
-        """What the operator decided about an object before."""
-        return list(kept_plans(self._plans(owner.namespace), owner=owner))
+        """What the operator decided about an object before: the plan in force first, then the newest."""
+        existing = self.existing(owner.namespace, owner.name)
+        status = existing.get("status", {}) if isinstance(existing, dict) else {}
+        in_force = plan_name(owner, status.get("plan", {}).get("hash", ""))
+        maps = sorted(
+            self._plans(owner.namespace),
+            key=lambda body: (body["metadata"]["name"] == in_force, _made_at(body)),
+            reverse=True,
+        )
+        return list(kept_plans(maps, owner=owner))
 
-    def models(self, owner: Owner | None, namespace: str) -> list[Kept]:
-        """Plans that hold what is known of models: those of the object first, then its neighbours'."""
-        own = [kept for kept, _ in self.decisions(owner)] if owner else []
-        others = [kept for body in self._plans(namespace) if (kept := read_kept(body)) is not None]
-        return [*own, *others]
+    def neighbours(self, namespace: str, *, name: str, access: str) -> list[Kept]:
+        """Plans of other objects that read the same model by the same credentials, the newest first."""
+        found = [body for body in self._plans(namespace) if _label(body, MODEL) == access]
+        others = [body for body in found if _label(body, DEPLOYMENT) != name]
+        read = map(read_kept, sorted(others, key=_made_at, reverse=True))
+        return [kept for kept in read if kept is not None]
 
     def _plans(self, namespace: str) -> Sequence[Object]:
         found = self.plans.get(namespace, ())
@@ -69,6 +78,14 @@ def offline(options: argparse.Namespace) -> Surroundings:
     return Surroundings(
         namespace=options.namespace or "default", nodes=tuple(_node(found) for found in bodies)
     )
+
+
+def _label(body: Object, name: str) -> str:
+    return str(body["metadata"].get("labels", {}).get(name, ""))
+
+
+def _made_at(body: Object) -> str:
+    return str(body["metadata"].get("creationTimestamp", ""))
 
 
 def _node(found: Found) -> Node:
