@@ -134,6 +134,15 @@ def test_what_was_refused_is_told_with_what_to_do_and_what_still_serves() -> Non
     assert words(told).count("900.00 GiB") == 2
 
 
+def test_a_refresh_that_failed_matters_though_the_model_is_resolved() -> None:
+    stale = Finding(ConditionType.MODEL_RESOLVED, True, "RefreshFailed", "HubTimeout: no answer")
+    found = status(ACCEPTED, stale, PLANNED, workers=[worker(report())], deployed=deployment())
+    told = state(found, deployment=deployment(), pods=[pod()])
+    assert told.code == 0
+    assert "ModelResolved is True: RefreshFailed" in words(told)
+    assert "next: it is tried again by itself" in words(told)
+
+
 def test_one_that_starts_says_what_is_missing() -> None:
     starting = worker(None, ready=False)
     found = status(ACCEPTED, RESOLVED, PLANNED, workers=[starting], deployed=deployment(ready=0))

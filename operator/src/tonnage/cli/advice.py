@@ -11,6 +11,15 @@ _PODS: Final = f"kubectl -n {{namespace}} get pods -l {DEPLOYMENT}={{name}},{COM
 _LOGS: Final = f"kubectl -n {{namespace}} logs -l {DEPLOYMENT}={{name}},{COMPONENT}={WORKER} --tail=50"
 _EDIT: Final = "correct the spec and apply it again; what served before goes on serving"
 _FILES: Final = "correct the files, or model.uri; files are read again by themselves after a pause"
+_HUB: Final = (
+    "it is tried again by itself; the pods read the hub through the chart's hub.endpoint and proxy: can they "
+    "reach it?"
+)
+_GATED: Final = (
+    "accept the model's licence on the hub as the token's owner, and check model.tokenSecret; it is tried "
+    "again by itself"
+)
+_NAMED: Final = "correct model.uri or model.revision"
 _ROOM: Final = (
     "try changes with `tonnage plan -f FILE` before applying them, or add a node; room is looked for again"
 )
@@ -38,6 +47,16 @@ _BY_REASON: Final[Mapping[str, str]] = {
     "WeightsInvalid": _FILES,
     "WeightsUnreadable": _FILES,
     "ModelUnreadable": _FILES,
+    "IndexMissing": _FILES,
+    **dict.fromkeys(
+        ("HubBusy", "HubFailing", "HubRedirects", "HubTimeout", "HubUnreachable", "HubUnreadable"), _HUB
+    ),
+    "ModelNotAllowed": _GATED,
+    "TokenRejected": _GATED,
+    "TokenSecretMissing": "make the Secret: it is picked up by itself",
+    "ModelUnknown": _NAMED,
+    "RevisionUnknown": _NAMED,
+    "RefreshFailed": "it is tried again by itself; what was planned before goes on serving",
     "UnknownArchitecture": "model.assumeFullAttention: true plans it as plain attention, at your own risk",
     "NotEnoughMemory": _ROOM,
     "NoUsableNode": "compare `kubectl get nodes --show-labels` with template.nodeSelector and tolerations; "

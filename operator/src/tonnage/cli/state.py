@@ -12,9 +12,9 @@ from tonnage.cli.errors import Missing
 from tonnage.cli.exits import FINE, NOT_YET, REFUSED
 from tonnage.cli.plan_view import part
 from tonnage.cluster.port import Object
+from tonnage.rendering.figures import short_figure
 from tonnage.rendering.names import PLAN
 from tonnage.rendering.observations import Pod
-from tonnage.rendering.plan import short_figure
 
 DECISIONS: Final = ("Accepted", "ModelResolved", "Planned")
 _GOOD: Final = {
@@ -22,6 +22,8 @@ _GOOD: Final = {
     "Degraded": "False",
 }
 _QUIET: Final = frozenset({"RolledOut", "NotDeployed", "NoPlan", "ReportedOnly"})
+_LOUD: Final = frozenset({"RefreshFailed"})
+"""Reasons that matter although the condition is as it should be."""
 _DEFAULT_CONCURRENCY: Final = 16
 
 
@@ -200,7 +202,7 @@ class State:
 def _matters(kind: str, status: str, reason: str) -> bool:
     if reason in _QUIET:
         return False
-    if kind == "Progressing":
+    if kind == "Progressing" or reason in _LOUD:
         return True
     return status != _GOOD.get(kind, status)
 

@@ -13,6 +13,7 @@ from tonnage.api.v1alpha1 import Spec
 from tonnage.models import ConfigError, ResolvedModel
 from tonnage.models.wire import from_wire
 from tonnage.planning.plan import Alternative, MemoryBytes, Plan, Quality
+from tonnage.rendering.figures import figure, short_figure
 from tonnage.rendering.inspection import access_of
 from tonnage.rendering.names import (
     INPUTS,
@@ -36,16 +37,6 @@ from tonnage.rendering.settings import (
 )
 
 SCHEMA = 1
-
-
-def figure(value: float) -> str:
-    """A fraction as text: as many digits as it needs, none after a whole number (no floats in the API)."""
-    return str(int(value)) if value == int(value) else repr(value)
-
-
-def short_figure(value: float) -> str:
-    """A fraction for people, two decimals at most."""
-    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def build_plan_status(plan: Plan, *, plan_hash: str) -> Manifest:
