@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 
 from cluster.objects import llm, wait_for
 from cluster.operator_process import OperatorProcess
-from harness.api_session import ApiSession, api_session
 from harness.cluster import Cluster
 from harness.paths import REPOSITORY
+from harness.rest import Rest
 from harness.steps import StepError
 from harness.waiting import wait_until
 from tonnage.api.acceptance import Refusal, accept
@@ -32,10 +31,16 @@ REFUSED = {400, 422}
 
 
 @pytest.fixture(scope="module")
-def api(cluster: Cluster) -> Iterator[ApiSession]:
-    """One connection for all requests of this module."""
-    with api_session(cluster) as session:
-        yield session
+def api(cluster: Cluster) -> Rest:
+    """Requests through kept connections: hundreds of them take seconds."""
+    assert cluster.rest is not None
+    return cluster.rest
+
+
+def try_create(api: Rest, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """What the API server would answer to a strict `kubectl create`: nothing is stored."""
+    path = Rest.path("llmdeployments", namespace="default")
+    return api.send("POST", f"{path}?dryRun=All&fieldValidation=Strict", body)
 
 
 def defaulted(body: dict[str, Any]) -> Any:
@@ -47,8 +52,8 @@ def defaulted(body: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_the_api_server_judges_as_the_table_says(api: ApiSession, row: Row) -> None:
-    status, answer = api.try_create(row.body)
+def test_the_api_server_judges_as_the_table_says(api: Rest, row: Row) -> None:
+    status, answer = try_create(api, row.body)
     if row.verdict in (Verdict.GOOD, Verdict.OPERATOR):
         assert status == ACCEPTED, answer
     else:
@@ -64,17 +69,17 @@ PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=list(H
 
 @PROPERTY
 @given(spec=specs)
-def test_both_judge_random_objects_alike(api: ApiSession, spec: dict[str, Any]) -> None:
+def test_both_judge_random_objects_alike(api: Rest, spec: dict[str, Any]) -> None:
     same_verdict(api, spec)
 
 
 @PROPERTY
 @given(spec=edited())
-def test_both_judge_edited_objects_alike(api: ApiSession, spec: dict[str, Any]) -> None:
+def test_both_judge_edited_objects_alike(api: Rest, spec: dict[str, Any]) -> None:
     same_verdict(api, spec)
 
 
-def same_verdict(api: ApiSession, spec: dict[str, Any]) -> None:
+def same_verdict(api: Rest, spec: dict[str, Any]) -> None:
     """Both accept and fill in alike, or both refuse."""
     body = {
         "apiVersion": "tonnage.dev/v1alpha1",
@@ -82,7 +87,7 @@ def same_verdict(api: ApiSession, spec: dict[str, Any]) -> None:
         "metadata": {"name": "random"},
         "spec": spec,
     }
-    status, answer = api.try_create(body)
+    status, answer = try_create(api, body)
     outcome = accept(body)
     invalid = isinstance(outcome, Refusal) and outcome.reason == "InvalidSpec"
     assert status in {ACCEPTED, *REFUSED}, answer
@@ -92,10 +97,10 @@ def same_verdict(api: ApiSession, spec: dict[str, Any]) -> None:
 
 
 def test_an_unknown_field_is_pruned_where_the_client_does_not_ask_for_strictness(
-    api: ApiSession, namespace: str
+    api: Rest, namespace: str
 ) -> None:
     body = llm(template={"hostNetwork": True, "volumes": [{**VOLUME, "hostPath": {"path": "/"}}]})
-    path = f"/apis/tonnage.dev/v1alpha1/namespaces/{namespace}/llmdeployments"
+    path = Rest.path("llmdeployments", namespace=namespace)
     status, answer = api.send("POST", f"{path}?dryRun=All&fieldValidation=Ignore", body)
     assert status == ACCEPTED, answer
     assert answer["spec"]["template"] == {"volumes": [{**VOLUME, "readOnly": False}]}
@@ -105,8 +110,8 @@ VOLUME: dict[str, Any] = {"name": "a", "mountPath": "/mnt/a", "emptyDir": {}}
 
 
 @pytest.mark.parametrize("filler", HOSTILE)
-def test_the_largest_status_is_stored(api: ApiSession, namespace: str, filler: str) -> None:
-    path = f"/apis/tonnage.dev/v1alpha1/namespaces/{namespace}/llmdeployments"
+def test_the_largest_status_is_stored(api: Rest, namespace: str, filler: str) -> None:
+    path = Rest.path("llmdeployments", namespace=namespace)
     body = llm("large", quality="Economy")
     assert api.send("POST", path, body)[0] == ACCEPTED
     wanted = largest_status(filler)
@@ -179,9 +184,7 @@ def test_the_columns_are_those_of_the_design(cluster: Cluster, namespace: str) -
     assert "chat" in cluster.kubectl("get", "all", "-n", namespace)
 
 
-def test_two_who_apply_share_lists_and_maps_by_element(
-    cluster: Cluster, api: ApiSession, namespace: str
-) -> None:
+def test_two_who_apply_share_lists_and_maps_by_element(cluster: Cluster, api: Rest, namespace: str) -> None:
     path = f"/apis/tonnage.dev/v1alpha1/namespaces/{namespace}/llmdeployments/chat"
 
     def apply(manager: str, name: str, **fields: Any) -> dict[str, Any]:
@@ -263,7 +266,7 @@ def lines(text: str) -> list[str]:
 
 
 def test_an_object_that_a_newer_crd_would_refuse_can_still_be_changed_elsewhere(
-    cluster: Cluster, api: ApiSession
+    cluster: Cluster, api: Rest
 ) -> None:
     """What was stored stays usable after an upgrade of the CRD: only what changes must be valid."""
     crd = renamed(build_crd())
@@ -310,13 +313,13 @@ def without_rules(schema: Any) -> Any:
     return {name: without_rules(child) for name, child in schema.items() if name not in dropped}
 
 
-def known(api: ApiSession, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
+def known(api: Rest, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
     """The answer to a creation, as soon as the API server serves the kind."""
     answer = api.send("POST", path, body)
     return None if answer[0] == 404 else answer
 
 
-def refused(api: ApiSession, path: str, body: dict[str, Any]) -> str:
+def refused(api: Rest, path: str, body: dict[str, Any]) -> str:
     """The message of a refusal, as soon as there is one."""
     status, answer = api.send("POST", f"{path}?dryRun=All", body)
     return str(answer["message"]) if status in REFUSED else ""

@@ -78,7 +78,8 @@ class Rest:
         self, method: str, path: str, body: Any = None, *, content_type: str = "application/json"
     ) -> tuple[int, dict[str, Any]]:
         """Status code and decoded answer of one request; a connection that the server closed is made anew."""
-        text = None if body is None else json.dumps(body).encode()
+        # as UTF-8: where YAML is read, the escapes of a character beyond \uffff are refused
+        text = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         try:
             try:
                 return self._send(method, path, text, content_type)
@@ -94,7 +95,10 @@ class Rest:
         try:
             connection.request(method, path, text, {"Content-Type": content_type})
             answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
+            data = answer.read()
+            # a path that is not served (yet) is answered in plain text
+            plain = not (answer.getheader("Content-Type") or "").startswith("application/json")
+            return answer.status, {"message": data.decode()} if plain else json.loads(data)
         except (OSError, http.client.HTTPException):
             connection.close()  # the next request opens it again
             raise
