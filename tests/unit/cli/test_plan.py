@@ -112,6 +112,8 @@ def test_keys_are_those_documented(tonnage: Run, nodes: str, tmp_path: Path) -> 
         ({"engine": {"extraArgs": ["--block-size=16"]}}, "32Gi", "refused", "PinnedByPlan", 3),
         ({"engine": {"version": "0.1"}}, "32Gi", "refused", "UnknownEngineVersion", 3),
         ({"model": {"uri": "pvc://models/no-such"}}, "32Gi", "unreadable", "ModelUnknown", 2),
+        ({"model": {"uri": "hf://HuggingFaceTB/SmolLM2-135M-Instruct"}}, "32Gi", "planned", None, 0),
+        ({"model": {"uri": "hf://nobody/no-such"}}, "32Gi", "unreadable", "ModelUnknown", 2),
     ],
 )
 def test_outcomes_and_exit_codes(

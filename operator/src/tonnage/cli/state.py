@@ -24,7 +24,6 @@ _GOOD: Final = {
 _QUIET: Final = frozenset({"RolledOut", "NotDeployed", "NoPlan", "ReportedOnly"})
 _LOUD: Final = frozenset({"RefreshFailed"})
 """Reasons that matter although the condition is as it should be."""
-_DEFAULT_CONCURRENCY: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,9 +145,9 @@ class State:
         return {
             "model": part(spec, "model").get("uri"),
             "context_length": workload.get("contextLength", resolved.get("contextLength")),
-            "concurrency": workload.get("concurrency", _DEFAULT_CONCURRENCY),
+            "concurrency": workload.get("concurrency"),
             "typical_tokens": workload.get("typicalTokens", resolved.get("typicalTokens")),
-            "quality": spec.get("quality", "NearLossless"),
+            "quality": spec.get("quality"),
             "replicas": spec.get("replicas", 1),
         }
 
