@@ -58,6 +58,11 @@ NO_MODEL = (
     "huggingface_hub.errors.HFValidationError: Repo id must be in the form 'repo_name' or 'namespace/repo_name': "
     "'/models/missing'. Use `repo_type` argument if needed."
 )
+NO_HUB = "OSError: We couldn't connect to 'http://127.0.0.1:9' to load the files, and couldn't find them in the cached files."
+NO_HUB_FOR_WEIGHTS = (
+    "huggingface_hub.errors.LocalEntryNotFoundError: Got: ConnectError: [Errno 111] Connection refused"
+)
+NO_DISK = "OSError: [Errno 28] No space left on device"
 NO_WEIGHTS = "RuntimeError: Cannot find any model weights with `/models/smollm2`"
 BROKEN_CONFIG = (
     "OSError: It looks like the config file at '/models/broken/config.json' is not a valid JSON file."
@@ -77,6 +82,9 @@ CASES = [
     (1, [MODEL_TYPE], "UnknownArchitecture", "has model type `foo` but Transformers does not recognize"),
     (1, [CONTEXT], "ContextTooLong", "max_model_len (999999) is greater than the derived max_model_len (max_position_embeddings=8192.0"),
     (1, [NO_MODEL], "ModelNotFound", "there is no model at /models/missing"),
+    (1, [NO_HUB], "HubUnreachable", "We couldn't connect to 'http://127.0.0.1:9' to load the files"),
+    (1, [CORE + NO_HUB_FOR_WEIGHTS, SECONDARY], "HubUnreachable", "ConnectError: [Errno 111] Connection refused"),
+    (1, [NO_DISK], "NoDiskSpace", "No space left on device"),
     (1, [NO_WEIGHTS, SECONDARY], "ModelNotFound", "Cannot find any model weights with `/models/smollm2`"),
     (1, [BROKEN_CONFIG], "ModelUnreadable", "config file at '/models/broken/config.json' is not a valid JSON file"),
     (2, ["usage: api_server.py [-h]", BAD_FLAG], "InvalidArguments", "unrecognized arguments: --foo"),

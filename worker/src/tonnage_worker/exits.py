@@ -204,6 +204,12 @@ _RULES: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str], str], str]], 
         ),
         _from_exception,
     ),
+    (  # transformers utils/hub.py, huggingface_hub errors.py: a hub model that cannot be downloaded
+        "HubUnreachable",
+        re.compile(r"We couldn't connect to '[^']*' to load the files|LocalEntryNotFoundError: Got: .*"),
+        _from_match,
+    ),
+    ("NoDiskSpace", re.compile(r"\[Errno 28\].*|No space left on device.*"), _from_match),
     (  # huggingface_hub takes a directory that does not exist for the name of a repository
         "ModelNotFound",
         re.compile(r"Repo id must be in the form .*: '(?P<path>/[^']*)'"),

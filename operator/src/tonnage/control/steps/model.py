@@ -42,6 +42,8 @@ def _turn_to(p: Pass, world: World, *, reading: Reading) -> None:
     before = p.memory.reading
     if before is not None and before.attempt != reading.attempt:
         world.end_inspection(p.key[0], before)
+        # kept with plans; else each refresh would leave one more in memory
+        world.models.pop((p.key[0], before.attempt), None)
     if before is not None and before.source != reading.source:
         p.memory.known = None
     p.memory.reading = reading
