@@ -53,6 +53,11 @@ class Cluster:
         """The API server's log of every write."""
         return AuditLog(self.state / "logs/audit.log")
 
+    @property
+    def pod_network(self) -> str:
+        """Addresses that KWOK gives to pods: another range for each cluster of this machine."""
+        return f"10.{200 + (self.port_base - PORT_BASE) // 20 % 56}.0.0/16"
+
     @staticmethod
     def program(name: str) -> str:
         """Path of kubectl or helm: the one that was built, else the one on PATH."""

@@ -177,6 +177,7 @@ def _script(cluster: Cluster, name: str, *arguments: str) -> None:
         "K8S_STATE": str(cluster.state),
         "K8S_NODE": str(int(cluster.real)),
         "K8S_PORT_BASE": str(cluster.port_base),
+        "K8S_KWOK_CIDR": cluster.pod_network.replace(".0.0/", ".0.1/"),
         "NO_PROXY": cluster.environment["NO_PROXY"],
     }
     try:
