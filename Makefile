@@ -22,7 +22,7 @@ help: ## show this list
 
 venv: .venv/.ready ## make .venv with all tools
 
-.PHONY: help venv prerequisites demo demo-down test test-unit test-cluster test-e2e bench-heal bench-memory soak soak-hostile lint format crd
+.PHONY: help venv prerequisites demo demo-down test test-unit test-cluster test-e2e bench-heal bench-memory bench-operator soak soak-hostile lint format crd
 prerequisites: .venv/.ready
 	@tests/harness/prerequisites.sh cluster
 
@@ -49,6 +49,9 @@ bench-heal: prerequisites ## how long a child deleted by hand is away, beside th
 
 bench-memory: .venv/.ready ## KV tokens and weights of ours and of five public estimators against the engine's own, and the speed
 	@PYTHONPATH=tests $(PYTHON) -m bench.memory
+
+bench-operator: prerequisites ## latency, burst, writes, restart, CPU and memory of the operator beside a floor (root; 12 minutes)
+	@PYTHONPATH=tests $(PYTHON) -m bench.operator
 
 soak: soak-hostile ## all long runs
 

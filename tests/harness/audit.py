@@ -1,5 +1,6 @@
 """Reads the API server's audit log: every write, and every read of the operator, with who did it."""
 
+import datetime
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ READS = {"get", "list", "watch"}
 
 @dataclass(frozen=True)
 class Request:
-    """One request that the API server answered; `path` has no query. One for a URL that is no resource has
-    neither group nor resource. `forbidden`: a right was missing (admission refuses with 403, too)."""
+    """One request that the API server answered at `time` (RFC 3339 with microseconds); `path` has no query.
+    One for a URL that is no resource has neither group nor resource. `forbidden`: a right was missing
+    (admission refuses with 403, too)."""
 
     time: str
     user: str
@@ -26,6 +28,16 @@ class Request:
     code: int
     user_agent: str
     forbidden: bool
+
+    @property
+    def answered_at(self) -> float:
+        """Unix time of the answer in seconds, to the microsecond."""
+        return datetime.datetime.fromisoformat(self.time).timestamp()
+
+    @property
+    def what(self) -> str:
+        """Verb, resource and subresource in one word, such as `patch llmdeployments/status`."""
+        return f"{self.verb} {self.resource}" + (f"/{self.subresource}" if self.subresource else "")
 
 
 @dataclass(frozen=True)

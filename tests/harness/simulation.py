@@ -22,12 +22,13 @@ def add_node(
     *,
     cpu: str = "8",
     memory: str = "32Gi",
+    pods: int = 110,
     labels: Mapping[str, str] | None = None,
     extended: Mapping[str, str] | None = None,
 ) -> None:
     """Add a node that KWOK keeps Ready; `extended` holds resources such as `nvidia.com/gpu`."""
     disk = {"ephemeral-storage": "1Ti"}
-    resources = {"cpu": cpu, "memory": memory, "pods": "110", **disk, **(extended or {})}
+    resources = {"cpu": cpu, "memory": memory, "pods": str(pods), **disk, **(extended or {})}
     node = {
         "apiVersion": "v1",
         "kind": "Node",
