@@ -2,8 +2,8 @@
 
 The floor (`bench.floor_operator`) runs on kopf and the same client and only applies one Deployment per
 object. Both arms run one after the other, each on a control plane of its own, with simulated nodes; simulated
-workers answer with the figures of their plan, so that every object becomes verified and Ready. Times and counts
-are those of the API server's audit log.
+workers answer with the figures of their plan, so that every object becomes verified and Ready. Times and
+counts are those of the API server's audit log.
 
 `--objects N` and `--spaced N` make a smaller run.
 """
