@@ -301,8 +301,8 @@ async def _until_deployed(space: str, count: int, *, ready: bool) -> None:
     cluster = KubernetesCluster(client)
 
     async def all_are(kind: Kind, good: Callable[[Object], bool]) -> bool:
-        items = (await cluster.list(kind, selector="")).items
-        return sum(body["metadata"]["namespace"] == space and good(body) for body in items) >= count
+        items = (await cluster.list(kind, namespace=space)).items
+        return sum(map(good, items)) >= count
 
     while not await all_are(DEPLOYMENT, lambda body: bool(body.get("status", {}).get("readyReplicas"))):
         await asyncio.sleep(LOOK_SECONDS)

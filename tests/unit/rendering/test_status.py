@@ -262,12 +262,29 @@ def test_events_tell_transitions_once() -> None:
     bad = status(worker(MISMATCH), deployment=deployed(1), before=good)
     assert {(kind, reason) for kind, reason, _ in transitions(good, bad)} == {("Warning", "CapacityMismatch")}
     assert list(transitions(good, good)) == []
-    assert [reason for _, reason, _ in transitions({}, good)] == ["Planned", "EngineEqualsPlan"]
+    assert list(transitions({}, good)) == []
+    assert [(kind, reason) for kind, reason, _ in transitions(bad, good)] == [("Normal", "EngineEqualsPlan")]
 
 
 @pytest.mark.parametrize(
-    ("shares", "text"), [((0.04,), "0%"), ((0.56, 0.58), "60%"), ((1.0,), "100%"), ((None,), "")]
+    ("shares", "before", "text"),
+    [
+        ((0.04,), "", "0%"),
+        ((0.56, 0.58), "", "60%"),
+        ((1.0,), "", "100%"),
+        ((None,), "50%", ""),
+        ((0.549,), "60%", "60%"),
+        ((0.551,), "50%", "50%"),
+        ((0.56,), "50%", "50%"),
+        ((0.58,), "50%", "60%"),
+        ((0.42,), "50%", "40%"),
+        ((0.95,), "10%", "100%"),
+        ((0.5,), "?", "50%"),
+    ],
 )
-def test_cache_use_moves_in_steps(shares: tuple[float | None, ...], text: str) -> None:
+def test_cache_use_moves_in_steps_and_does_not_flap_on_an_edge(
+    shares: tuple[float | None, ...], before: str, text: str
+) -> None:
     workers = [worker(report(kv_usage=share)) for share in shares]
-    assert status(*workers, deployment=deployed(1))["kvUsedSummary"] == text
+    told = status(*workers, deployment=deployed(1), before={"kvUsedSummary": before})
+    assert told["kvUsedSummary"] == text

@@ -6,6 +6,8 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import config
@@ -19,7 +21,7 @@ from tonnage.cluster.port import ApiError, Event, Kind, Listing, Object
 
 FIELD_MANAGER = "tonnage"
 STATUS_MANAGER = "tonnage-status"
-PAGE = 500
+PAGE = 100
 REQUEST_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
 # A server with nothing to say may send no bookmark for minutes, and a dead connection says nothing either:
@@ -38,7 +40,16 @@ async def connect(*, watches: int = 0) -> ApiClient:
     except config.ConfigException:
         await config.load_kube_config(client_configuration=configuration)
     configuration.connection_pool_maxsize = 64 + watches
+    # left to aiohttp, the environment's proxies and ~/.netrc are looked up for every request, in a thread
+    configuration.proxy = configuration.proxy or _environment_proxy(configuration.host)
+    configuration.client_session_kwargs = {"trust_env": False}
     return ApiClient(configuration)
+
+
+def _environment_proxy(host: str) -> str | None:
+    """The proxy that the environment names for the API server, if it does not exempt it."""
+    url = urlsplit(host)
+    return None if proxy_bypass(url.hostname or "") else getproxies().get(url.scheme)
 
 
 class KubernetesCluster:
@@ -54,6 +65,8 @@ class KubernetesCluster:
         self._dynamic = DynamicClient(client)
         self._options: dict[str, Any] = {"serialize": False, "_request_timeout": request_seconds}
         self._silence_seconds = silence_seconds
+        # one list at a time: what a list takes while it is read is most of a start's memory
+        self._listing = asyncio.Lock()
 
     async def get(self, kind: Kind, *, namespace: str, name: str) -> Object | None:
         """One object; None if it does not exist."""
@@ -66,6 +79,10 @@ class KubernetesCluster:
 
     async def list(self, kind: Kind, *, namespace: str = "", selector: str = "") -> Listing:
         """All objects of a kind that carry the labels, in pages; in every namespace unless one is named."""
+        async with self._listing:
+            return await self._list(kind, namespace=namespace, selector=selector)
+
+    async def _list(self, kind: Kind, *, namespace: str, selector: str) -> Listing:
         items: list[Object] = []
         token: str | None = None
         while True:
@@ -81,7 +98,7 @@ class KubernetesCluster:
             )
             # items of a list do not carry their kind; the same object in a watch does
             items.extend(
-                {"apiVersion": kind.api_version, "kind": kind.kind, **item}
+                {"apiVersion": kind.api_version, "kind": kind.kind, **_without_managed_fields(item)}
                 for item in page.get("items") or []
             )
             token = page["metadata"].get("continue")
@@ -221,6 +238,12 @@ def _resource(kind: Kind) -> Resource:
 def _path(kind: Kind, namespace: str = "") -> str:
     root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
     return f"{root}/namespaces/{namespace}/{kind.plural}" if namespace else f"{root}/{kind.plural}"
+
+
+def _without_managed_fields(item: Object) -> Object:
+    """Who owns which field is half of an object, and nobody here reads it."""
+    item["metadata"].pop("managedFields", None)
+    return item
 
 
 def _api_error(error: Any) -> ApiError:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from tonnage.api.base import KIND
-from tonnage.cluster.port import CONFIG_MAP, LLM_DEPLOYMENT, SERVICE, ApiError, Kind, Object
+from tonnage.cluster.port import BY_KIND, CONFIG_MAP, LLM_DEPLOYMENT, SERVICE, ApiError, Kind, Object
 from tonnage.control.world import Applied, Pass, World
 from tonnage.rendering.drift import projection, stamped
 from tonnage.rendering.names import Manifest, owned_by, short_hash
+
+T = TypeVar("T")
+ChildId = tuple[Kind, str]
 
 INVALID = 422
 # answers that repeating soon does not change: quota, admission, a spec that the API server does not take
@@ -42,30 +47,81 @@ def own_children(p: Pass, world: World, kind: Kind) -> list[Object]:
     return [body for body in world.store.children(p.key, kind) if is_ours(body, p)]
 
 
-async def apply_child(p: Pass, world: World, kind: Kind, desired: Manifest) -> bool:
-    """Bring one child to `desired` if it differs; True if something was written.
+async def apply_children(p: Pass, world: World, desired: Sequence[Manifest]) -> None:
+    """Bring children to `desired` where they differ: plans first, the others side by side.
 
-    Raises RefusedError if the name belongs to somebody else or the API server refuses what is written,
-    OwnerGoneError if the owner no longer exists or its namespace ends, LeavingError if the name is not
-    free yet, and ApiError.
+    Raises RefusedError if a name belongs to somebody else or the API server refuses what is written,
+    OwnerGoneError if the owner no longer exists or its namespace ends, LeavingError if a name is not free
+    yet, and ApiError. One that fails keeps none beside it from being written.
     """
-    name = desired["metadata"]["name"]
-    live = own_child(p, world, kind, name)
-    if live is None:
-        live = await _found_free(p, world, kind, name)
+    live = await _live(p, world, desired)
+    plans = [body for body in desired if _kind(body) == CONFIG_MAP]
+    others = [body for body in desired if _kind(body) != CONFIG_MAP]
+    for group in (plans, others):
+        await _side_by_side(_apply_child(p, world, body, live=live[_id(body)]) for body in group)
+
+
+async def _live(p: Pass, world: World, desired: Sequence[Manifest]) -> dict[ChildId, Object | None]:
+    """The children as last seen. Before one is made: does its owner still exist, and is the name free?"""
+    live = {_id(body): own_child(p, world, _kind(body), body["metadata"]["name"]) for body in desired}
+    missing = [child for child, body in live.items() if body is None]
+    if missing:
+        owner, *found = await _side_by_side(
+            world.cluster.get(kind, namespace=p.owner.namespace, name=name)
+            for kind, name in ((LLM_DEPLOYMENT, p.owner.name), *missing)
+        )
+        if owner is None or owner["metadata"]["uid"] != p.owner.uid:
+            raise OwnerGoneError(p.owner.name)
+        live.update(zip(missing, found, strict=True))
+        for (kind, name), body in zip(missing, found, strict=True):
+            _require_ours(p, kind, name, body)
+    return live
+
+
+def _require_ours(p: Pass, kind: Kind, name: str, found: Object | None) -> None:
+    """May an object of this name be written?"""
+    if found is None or is_ours(found, p):
+        return
+    if any((r["kind"], r["name"]) == (KIND, p.owner.name) for r in _owners(found)):
+        raise LeavingError(f"{kind.kind} {name}")
+    raise RefusedError(
+        "NameTaken",
+        f"{kind.kind} {name} exists and is not owned by {KIND} {p.owner.name}: "
+        f"rename the LLMDeployment or delete the {kind.kind}",
+    )
+
+
+async def _apply_child(p: Pass, world: World, desired: Manifest, *, live: Object | None) -> None:
+    kind, name = _id(desired)
     if kind == CONFIG_MAP and live is not None and live.get("data"):
         # immutable: the plan was written once, perhaps by another version of the operator
         desired = {**desired, "data": live["data"]}
     desired = stamped(desired)
     if live is not None and _settled(p, kind, desired=desired, live=live):
         world.store.absorb(kind, live)
-        return False
+        return
     stored = await _apply(p, world, kind, desired, exists=live is not None)
     p.memory.applied[kind, name] = Applied(
-        desired_hash=short_hash(desired), accepted=projection(stored, desired=desired)
+        desired_hash=short_hash(desired), accepted_hash=short_hash(projection(stored, desired=desired))
     )
     world.store.absorb(kind, stored)
-    return True
+
+
+async def _side_by_side(work: Iterable[Awaitable[T]]) -> list[T]:
+    """Await all of them, whatever becomes of each; the first error in their order is raised."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
+
+
+def _kind(body: Manifest) -> Kind:
+    return BY_KIND[body["kind"]]
+
+
+def _id(body: Manifest) -> ChildId:
+    return _kind(body), body["metadata"]["name"]
 
 
 async def _apply(p: Pass, world: World, kind: Kind, desired: Manifest, *, exists: bool) -> Object:
@@ -99,25 +155,8 @@ def _settled(p: Pass, kind: Kind, *, desired: Manifest, live: Object) -> bool:
     seen = projection(live, desired=desired)
     if seen == desired:
         return True
-    before = p.memory.applied.get((kind, desired["metadata"]["name"]))
-    return before is not None and before.desired_hash == short_hash(desired) and before.accepted == seen
-
-
-async def _found_free(p: Pass, world: World, kind: Kind, name: str) -> Object | None:
-    """Before making something: does its owner still exist, and is the name free? Ours if it is there."""
-    owner = await world.cluster.get(LLM_DEPLOYMENT, namespace=p.owner.namespace, name=p.owner.name)
-    if owner is None or owner["metadata"]["uid"] != p.owner.uid:
-        raise OwnerGoneError(p.owner.name)
-    found = await world.cluster.get(kind, namespace=p.owner.namespace, name=name)
-    if found is None or is_ours(found, p):
-        return found
-    if any((r["kind"], r["name"]) == (KIND, p.owner.name) for r in _owners(found)):
-        raise LeavingError(f"{kind.kind} {name}")
-    raise RefusedError(
-        "NameTaken",
-        f"{kind.kind} {name} exists and is not owned by {KIND} {p.owner.name}: "
-        f"rename the LLMDeployment or delete the {kind.kind}",
-    )
+    now = Applied(desired_hash=short_hash(desired), accepted_hash=short_hash(seen))
+    return p.memory.applied.get((kind, desired["metadata"]["name"])) == now
 
 
 def is_ours(body: Object, p: Pass) -> bool:

@@ -27,9 +27,10 @@ from tonnage.rendering.names import MANAGED_BY, MANAGER
 
 logger = logging.getLogger(__name__)
 
-WORKERS = 4
+WORKERS = 8
 RESYNC_SECONDS = 600.0
 UNKNOWN_SECONDS = 5.0
+RESYNC_PAUSE_SECONDS = 1.0
 _IS_IT_INSTALLED = " (is the CustomResourceDefinition installed?)"
 
 
@@ -131,6 +132,7 @@ class Process:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._world.forget_all()
         await self.leader.release()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -213,10 +215,16 @@ class Process:
                 self.queue.add_after(key, seconds=max(again, 0.05))
 
     async def _resync(self) -> None:
+        """A whole pass over each object now and then, one after another: a missed change is seen too."""
         while True:
-            for key in list(self.store.objects):
-                self.queue.add(key)
-            await asyncio.sleep(RESYNC_SECONDS)
+            keys = list(self.store.objects)
+            pause = max(RESYNC_SECONDS / max(len(keys), 1), RESYNC_PAUSE_SECONDS)
+            for key in keys:
+                await asyncio.sleep(pause)
+                if key in self.store.objects:
+                    self.store.touch(key)
+            if not keys:
+                await asyncio.sleep(RESYNC_SECONDS)
 
     def _nodes_changed(self) -> None:
         for key in self._world.waiting_for_room:

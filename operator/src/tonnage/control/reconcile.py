@@ -7,8 +7,10 @@ from tonnage.cluster.port import ApiError
 from tonnage.control.children import LeavingError, OwnerGoneError, RefusedError
 from tonnage.control.queue import Key
 from tonnage.control.steps import BRINGING, DECIDING, LOOKING, heal_children
-from tonnage.control.world import Pass, Step, World
+from tonnage.control.steps.observe import observe_workers
+from tonnage.control.world import Pass, Settled, Step, World
 from tonnage.rendering.names import Owner
+from tonnage.rendering.quiet import say_the_same
 
 REFUSED_SECONDS = 60.0
 LEAVING_SECONDS = 2.0
@@ -28,6 +30,9 @@ async def reconcile(key: Key, world: World) -> float | None:
         return None
     owner = Owner(namespace=key[0], name=key[1], uid=body["metadata"]["uid"])
     p = Pass(key=key, body=body, owner=owner, memory=world.memory(key, uid=owner.uid))
+    if await _still_settled(p, world):
+        return min(p.ask_again, default=None)
+    changes, p.memory.settled = world.store.changes(key), None
     try:
         error = await _change(p, world)
         for look in LOOKING:
@@ -38,7 +43,22 @@ async def reconcile(key: Key, world: World) -> float | None:
         return None
     if error is not None:
         raise error
-    return min(p.requeue, default=None)
+    if p.kept is not None and not p.requeue:
+        p.memory.settled = Settled(changes=changes, workers=p.workers)
+    return min(p.requeue + p.ask_again, default=None)
+
+
+async def _still_settled(p: Pass, world: World) -> bool:
+    """Has only time passed since a pass that left nothing to do, and do the workers say the same?
+
+    Asking them is all that is to be done then. Whatever the store learns of the object, and every resync,
+    makes it a whole pass.
+    """
+    settled = p.memory.settled
+    if settled is None or settled.changes != world.store.changes(p.key):
+        return False
+    await observe_workers(p, world)
+    return say_the_same(settled.workers, p.workers, status=p.body.get("status", {}))
 
 
 async def _change(p: Pass, world: World) -> ApiError | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, NODE, POD, Kind, Object
 from tonnage.cluster.records import node_record, pod_record
+from tonnage.control.packing import pack, unpack
 from tonnage.control.queue import Key
 from tonnage.gpus.nodes import Node
 from tonnage.rendering.names import DEPLOYMENT, MODEL, REFRESH_MODEL
@@ -16,6 +19,62 @@ from tonnage.rendering.observations import Pod
 V = TypeVar("V")
 
 MAX_TOMBSTONES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """An object as it is kept, without its managedFields; `model` is the model in its label."""
+
+    version: str
+    model: str
+    data: bytes
+
+    def unpack(self) -> Object:
+        """A copy of the object."""
+        body: Object = unpack(self.data)
+        return body
+
+
+def packed_object(body: Object) -> Packed:
+    """Pack an object."""
+    meta = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
+    return Packed(version=_version(body), model=_model(body), data=pack({**body, "metadata": meta}))
+
+
+class Objects(Mapping[Key, Object]):
+    """LLMDeployments by key; reading one unpacks it."""
+
+    def __init__(self) -> None:
+        self._packed: dict[Key, Packed] = {}
+
+    def __getitem__(self, key: Key) -> Object:
+        return self._packed[key].unpack()
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._packed
+
+    def version(self, key: Key) -> str | None:
+        """resourceVersion of an object; None if it is not known."""
+        packed = self._packed.get(key)
+        return packed.version if packed is not None else None
+
+    def versions(self) -> list[tuple[Key, str]]:
+        """resourceVersions of all objects."""
+        return [(key, packed.version) for key, packed in self._packed.items()]
+
+    def put(self, key: Key, body: Object) -> None:
+        """Keep an object."""
+        self._packed[key] = packed_object(body)
+
+    def drop(self, key: Key) -> None:
+        """Forget an object."""
+        self._packed.pop(key, None)
 
 
 class Index(Generic[V]):
@@ -48,6 +107,9 @@ class Index(Generic[V]):
         self._owners.pop((owner[0], name), None)
         if not entries:
             self._owned.pop(owner, None)
+
+    def __len__(self) -> int:
+        return len(self._owners)
 
     def names(self) -> list[tuple[Key, str]]:
         """Owner and name of everything stored."""
@@ -87,13 +149,31 @@ class Store:
     """Objects by key. `touched` is called with the key of each LLMDeployment that a change concerns."""
 
     def __init__(self, *, touched: Callable[[Key], None], nodes_changed: Callable[[], None]) -> None:
-        self.objects: dict[Key, Object] = {}
+        self.objects = Objects()
         self.nodes: dict[str, Node] = {}
         self._pods: Index[Pod] = Index()
-        self._children: dict[Kind, Index[Object]] = {kind: Index() for kind in CHILDREN}
+        self._children: dict[Kind, Index[Packed]] = {kind: Index() for kind in CHILDREN}
         self._of_model: defaultdict[tuple[Kind, str, str], set[tuple[Key, str]]] = defaultdict(set)
         self._tombstones = Tombstones()
-        self._touched, self._nodes_changed = touched, nodes_changed
+        self._changes: dict[Key, int] = {}
+        self._numbers = itertools.count(1)
+        self._on_touched, self._nodes_changed = touched, nodes_changed
+
+    def touch(self, key: Key) -> None:
+        """Something was learnt that concerns this LLMDeployment: it wants a whole pass."""
+        if key in self.objects:
+            self._changes[key] = next(self._numbers)
+        else:
+            self._changes.pop(key, None)
+        self._on_touched(key)
+
+    def changes(self, key: Key) -> int:
+        """The number of the last thing learnt of an object; no two are the same."""
+        return self._changes.get(key, 0)
+
+    def pod_count(self) -> int:
+        """Pods of all LLMDeployments."""
+        return len(self._pods)
 
     # fed by reflectors
 
@@ -126,7 +206,7 @@ class Store:
             self._replace_nodes_with({**self.nodes, node.name: node})
         elif kind == LLM_DEPLOYMENT:
             if self.absorb_object(body):
-                self._touched(_key(body))
+                self.touch(_key(body))
         elif kind == POD or self._is_news(kind, body):
             self._take(kind, body)
 
@@ -141,8 +221,8 @@ class Store:
             return
         owner = self._index(kind).owner_of(body["metadata"]["namespace"], name) or _owner(body)
         self._tombstones.add(kind, owner, name, _version(body))
-        known = None if kind == POD else self.child(owner, kind, name)
-        if not _newer(known or body, than=body):
+        known = None if kind == POD else self._child_version(owner, kind, name)
+        if known is None or not _follows(known, _version(body)):
             self._drop(kind, owner, name)
 
     # fed by our own writes
@@ -152,19 +232,19 @@ class Store:
         key = _key(body)
         if self._tombstones.cover(LLM_DEPLOYMENT, key, key[1], body):
             return False
-        known = self.objects.get(key)
-        if not _newer(body, than=known):
+        if not _newer(body, than=self.objects.version(key)):
             return False
-        self.objects[key] = _without_managed_fields(body)
+        known = self.objects.get(key)
+        self.objects.put(key, body)
         if known is not None and _intent(body) != _intent(known):
-            self._touched(key)  # the answer to our write holds an edit, whose own event will be no news
+            self.touch(key)  # the answer to our write holds an edit, whose own event will be no news
         return True
 
     def drop_object(self, key: Key, *, uid: str) -> None:
         """An LLMDeployment that a request did not find any more; a younger one of the same name stays."""
         known = self.objects.get(key)
         if known is not None and known["metadata"]["uid"] == uid:
-            del self.objects[key]
+            self.objects.drop(key)
 
     def absorb(self, kind: Kind, body: Object) -> None:
         """A child as it stands after our own write: known, and no reason for another pass."""
@@ -175,22 +255,19 @@ class Store:
 
     def children(self, key: Key, kind: Kind) -> list[Object]:
         """Everything of one kind that is labelled as made for `key`."""
-        return list(self._children[kind].of(key).values())
+        return [packed.unpack() for packed in self._children[kind].of(key).values()]
 
     def child(self, key: Key, kind: Kind, name: str) -> Object | None:
         """One child, as last seen."""
-        return self._children[kind].of(key).get(name)
+        packed = self._children[kind].of(key).get(name)
+        return packed.unpack() if packed is not None else None
 
     def of_model(self, kind: Kind, *, namespace: str, model: str) -> list[tuple[Key, Object]]:
         """Children of any object of the namespace that carry the label of a model, with their owners."""
         return [
-            (owner, self._children[kind].of(owner)[name])
+            (owner, self._children[kind].of(owner)[name].unpack())
             for owner, name in sorted(self._of_model.get((kind, namespace, model), ()))
         ]
-
-    def touch(self, key: Key) -> None:
-        """Something that concerns this LLMDeployment changed."""
-        self._touched(key)
 
     def pods(self, key: Key) -> list[Pod]:
         """Pods labelled as made for `key`, by name."""
@@ -198,36 +275,41 @@ class Store:
 
     def _replace_objects(self, objects: list[Object], *, namespace: str, version: str) -> None:
         fresh = {_key(body) for body in objects}
-        for key, known in list(self.objects.items()):
+        for key, known in self.objects.versions():
             if namespace not in ("", key[0]):
                 continue
-            if not version or (key not in fresh and not _follows(_version(known), version)):
-                del self.objects[key]
-                self._touched(key)
+            if not version or (key not in fresh and not _follows(known, version)):
+                self.objects.drop(key)
+                self.touch(key)
         for body in objects:
             self.put(LLM_DEPLOYMENT, body)
 
     def _remove_object(self, body: Object) -> None:
         key = _key(body)
         self._tombstones.add(LLM_DEPLOYMENT, key, key[1], _version(body))
-        if not _newer(self.objects.get(key, body), than=body):
-            self.objects.pop(key, None)
-            self._touched(key)
+        known = self.objects.version(key)
+        if known is None or not _follows(known, _version(body)):
+            self.objects.drop(key)
+            self.touch(key)
 
     def _outlives(self, kind: Kind, owner: Key, name: str, *, version: str) -> bool:
         """Is a child that a list does not hold newer than the list? Pods are told of by the watch alone."""
-        known = None if kind == POD or not version else self.child(owner, kind, name)
-        return known is not None and _follows(_version(known), version)
+        known = None if kind == POD or not version else self._child_version(owner, kind, name)
+        return known is not None and _follows(known, version)
 
     def _is_news(self, kind: Kind, body: Object) -> bool:
         owner, name = _owner(body), body["metadata"]["name"]
         if self._tombstones.cover(kind, owner, name, body):
             return False
-        return _newer(body, than=self.child(owner, kind, name))
+        return _newer(body, than=self._child_version(owner, kind, name))
+
+    def _child_version(self, owner: Key, kind: Kind, name: str) -> str | None:
+        packed = self._children[kind].of(owner).get(name)
+        return packed.version if packed is not None else None
 
     def _take(self, kind: Kind, body: Object) -> None:
         if self._keep(kind, body):
-            self._touched(_owner(body))
+            self.touch(_owner(body))
 
     def _keep(self, kind: Kind, body: Object) -> bool:
         owner, name = _owner(body), body["metadata"]["name"]
@@ -236,16 +318,16 @@ class Store:
             self._drop(kind, before, name)  # its label was edited
         if kind == POD:
             return self._pods.put(owner, name, pod_record(body))
-        self._label(kind, owner, name, body)
-        return self._children[kind].put(owner, name, _without_managed_fields(body))
+        self._label(kind, owner, name, _model(body))
+        return self._children[kind].put(owner, name, packed_object(body))
 
-    def _index(self, kind: Kind) -> Index[Pod] | Index[Object]:
+    def _index(self, kind: Kind) -> Index[Pod] | Index[Packed]:
         return self._pods if kind == POD else self._children[kind]
 
-    def _label(self, kind: Kind, owner: Key, name: str, body: Object | None) -> None:
-        """Note the label of a child as it is now, None where it is gone."""
+    def _label(self, kind: Kind, owner: Key, name: str, new: str) -> None:
+        """Note the model in the label of a child as it is now, "" where it is gone."""
         before = None if kind == POD else self._children[kind].of(owner).get(name)
-        old, new = _model(before), _model(body)
+        old = before.model if before is not None else ""
         if old and old != new:
             members = self._of_model[kind, owner[0], old]
             members.discard((owner, name))
@@ -255,9 +337,9 @@ class Store:
             self._of_model[kind, owner[0], new].add((owner, name))
 
     def _drop(self, kind: Kind, owner: Key, name: str) -> None:
-        self._label(kind, owner, name, None)
+        self._label(kind, owner, name, "")
         self._index(kind).drop(owner, name)
-        self._touched(owner)
+        self.touch(owner)
 
     def _replace_nodes(self, objects: list[Object]) -> None:
         self._replace_nodes_with({node.name: node for node in map(node_record, objects)})
@@ -277,8 +359,8 @@ def _owner(body: Object) -> Key:
     return meta["namespace"], meta.get("labels", {}).get(DEPLOYMENT, "")
 
 
-def _model(body: Object | None) -> str:
-    return str(body["metadata"].get("labels", {}).get(MODEL, "")) if body is not None else ""
+def _model(body: Object) -> str:
+    return str(body["metadata"].get("labels", {}).get(MODEL, ""))
 
 
 def _intent(body: Object) -> tuple[object, ...]:
@@ -292,14 +374,9 @@ def _version(body: Object) -> str:
     return str(body["metadata"].get("resourceVersion", ""))
 
 
-def _without_managed_fields(body: Object) -> Object:
-    meta = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
-    return {**body, "metadata": meta}
-
-
-def _newer(body: Object, *, than: Object | None) -> bool:
-    """Does `body` follow what is known, also where it is another object of the same name?"""
-    return than is None or _follows(_version(body), _version(than))
+def _newer(body: Object, *, than: str | None) -> bool:
+    """Does `body` follow the version that is known, also where it is another object of the same name?"""
+    return than is None or _follows(_version(body), than)
 
 
 def _follows(version: str, known: str) -> bool:

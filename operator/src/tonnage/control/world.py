@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from tonnage.api.conditions import Finding
 from tonnage.api.status import ConditionType
@@ -17,7 +18,7 @@ from tonnage.gpus.nodes import Node
 from tonnage.models import ResolvedModel
 from tonnage.rendering.findings import Worker
 from tonnage.rendering.inspection import Reading
-from tonnage.rendering.names import Manifest, Owner
+from tonnage.rendering.names import Owner
 from tonnage.rendering.observations import Pod, Report
 from tonnage.rendering.plan import Kept
 from tonnage.rendering.settings import Settings
@@ -41,10 +42,10 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What we last applied to a child, and how the API server spelled it."""
+    """Hashes of what we last applied to a child, and of how the API server spelled it."""
 
     desired_hash: str
-    accepted: Any
+    accepted_hash: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,19 +86,48 @@ class Asked:
     misses: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """The end of a pass that left nothing to do but to ask the workers again.
+
+    `changes` is the store's number for the object (`Store.changes`) when the pass began, `workers` what the
+    workers had said.
+    """
+
+    changes: int
+    workers: Sequence[Worker]
+
+
+@dataclass(slots=True)
+class Telling:
+    """Writing the status, in the clock's seconds: `told_at` last, and `since` when a change has been waiting.
+
+    The most urgent part of that change is worth a write after `hold_seconds`.
+    """
+
+    told_at: float = float("-inf")
+    since: float | None = None
+    hold_seconds: float = 0.0
+
+
 @dataclass(slots=True)
 class Memory:
-    """What the process remembers of one object between passes; losing it costs reads, never a decision."""
+    """What the process remembers of one object between passes; losing it costs reads, never a decision.
+
+    `rendered` is the packed list of the children that were last brought about.
+    """
 
     uid: str
     applied: dict[tuple[Kind, str], Applied] = field(default_factory=dict)
     asked: dict[str, Asked] = field(default_factory=dict)
     reading: Reading | None = None
     known: Known | None = None
+    asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     kept: tuple[Kept, str] | None = None
-    rendered: list[Manifest] = field(default_factory=list)
+    rendered: bytes | None = None
     failures: int = 0
-    kv_used_at: float = float("-inf")
+    telling: Telling = field(default_factory=Telling)
+    settled: Settled | None = None
 
 
 @dataclass(slots=True)
@@ -130,11 +160,18 @@ class World:
     def forget(self, key: Key) -> None:
         """Drop everything remembered of an object that is gone."""
         memory = self.memories.pop(key, None)
+        for task in memory.asking.values() if memory is not None else ():
+            task.cancel()
         if memory is not None and memory.reading is not None:
             # an object made anew reads its model anew, unless others have it: the files may be others
             self.models.pop((key[0], memory.reading.attempt), None)
             self.end_inspection(key[0], memory.reading)
         self.waiting_for_room.discard(key)
+
+    def forget_all(self) -> None:
+        """The process ends: ask nobody any more."""
+        for key in list(self.memories):
+            self.forget(key)
 
     def inspection(self, namespace: str, reading: Reading) -> Inspection:
         """What is known of reading a model in a namespace."""
@@ -162,7 +199,9 @@ class Pass:
     plan_hash: str = ""
     findings: dict[ConditionType, Finding] = field(default_factory=dict)
     workers: list[Worker] = field(default_factory=list)
+    unanswered: bool = False
     requeue: list[float] = field(default_factory=list)
+    ask_again: list[float] = field(default_factory=list)
 
     @property
     def generation(self) -> int:
@@ -174,7 +213,7 @@ class Pass:
         self.findings[kind] = Finding(kind, status, reason, message)
 
     def again_in(self, seconds: float) -> None:
-        """Ask for another pass; the earliest wish counts."""
+        """Ask for another whole pass; the earliest wish counts."""
         self.requeue.append(seconds)
 
 

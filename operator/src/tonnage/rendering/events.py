@@ -16,11 +16,14 @@ _TOLD = (
     ConditionType.CAPACITY_VERIFIED,
     ConditionType.DEGRADED,
 )
-_TOLD_WHEN_TRUE = (ConditionType.PLANNED, ConditionType.CAPACITY_VERIFIED)
+_TOLD_WHEN_MENDED = (ConditionType.PLANNED, ConditionType.CAPACITY_VERIFIED)
 
 
 def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """(type, reason, message) of each Event: failures by condition, and the two successes worth telling."""
+    """(type, reason, message) of each Event: failures by condition, and the end of two of them.
+
+    What goes well from the start is in the conditions and costs no Event.
+    """
     old = {c["type"]: c for c in before.get("conditions", ())}
     for condition in after.get("conditions", ()):
         kind = ConditionType(condition["type"])
@@ -33,5 +36,5 @@ def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator
         bad = "True" if kind is ConditionType.DEGRADED else "False"
         if condition["status"] == bad:
             yield WARNING, condition["reason"], condition["message"] or condition["reason"]
-        elif condition["status"] == "True" and kind in _TOLD_WHEN_TRUE:
+        elif kind in _TOLD_WHEN_MENDED and (was.get("status"), condition["status"]) == (bad, "True"):
             yield NORMAL, condition["reason"], condition["message"] or condition["reason"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from tonnage.api.texts import REASON_BYTES, SENTENCE_BYTES, WORD_BYTES, clipped
 from tonnage.api.v1alpha1 import Spec
-from tonnage.models import ConfigError, ResolvedModel
+from tonnage.models import ConfigError, ModelProfile, ResolvedModel
 from tonnage.models.wire import from_wire
 from tonnage.planning.plan import Alternative, MemoryBytes, Plan, Quality
 from tonnage.rendering.figures import figure, short_figure
@@ -111,7 +112,7 @@ class Kept:
         """The model as it was read for this plan; None if another version wrote it."""
         try:
             return ResolvedModel(
-                profile=from_wire(dict(self.model)),
+                profile=_parse_model(json.dumps(self.model)),
                 revision=self.revision,
                 download_bytes=self.download_bytes,
             )
@@ -170,7 +171,7 @@ def build_plan_config_map(kept: Kept, *, plan_hash: str, spec: Spec, owner: Owne
         "immutable": True,
         "data": {
             PLAN_KEY: json.dumps(_content(kept, spec=spec, plan_hash=plan_hash), separators=(",", ":")),
-            KEPT_KEY: json.dumps(dataclasses.asdict(kept), separators=(",", ":")),
+            KEPT_KEY: json.dumps(_wire(kept), separators=(",", ":")),
         },
     }
 
@@ -178,27 +179,47 @@ def build_plan_config_map(kept: Kept, *, plan_hash: str, spec: Spec, owner: Owne
 def read_kept(config_map: Mapping[str, Any]) -> Kept | None:
     """The decision kept in a plan ConfigMap; None if it is not readable (written by another version)."""
     try:
-        data = json.loads(config_map["data"][KEPT_KEY])
-        plan = data["plan"]
+        kept = _parse_kept(config_map["data"][KEPT_KEY])
         annotations = config_map["metadata"].get("annotations", {})
-        return Kept(
-            inputs=annotations.get(INPUTS, data["inputs"]),
-            source=data["source"],
-            revision=data["revision"],
-            download_bytes=data["download_bytes"],
-            refreshed=annotations.get(REFRESHED, data["refreshed"]),
-            model=data["model"],
-            plan=Plan(
-                **{
-                    **plan,
-                    "memory": MemoryBytes(**plan["memory"]),
-                    "quality": Quality(plan["quality"]),
-                    "alternatives": tuple(Alternative(**a) for a in plan["alternatives"]),
-                }
-            ),
-        )
+        inputs = annotations.get(INPUTS, kept.inputs)
+        refreshed = annotations.get(REFRESHED, kept.refreshed)
     except (KeyError, TypeError, ValueError):
         return None
+    same = (inputs, refreshed) == (kept.inputs, kept.refreshed)
+    return kept if same else dataclasses.replace(kept, inputs=inputs, refreshed=refreshed)
+
+
+def _wire(kept: Kept) -> dict[str, Any]:
+    fields = {field.name: getattr(kept, field.name) for field in dataclasses.fields(kept)}
+    return {**fields, "plan": dataclasses.asdict(kept.plan)}
+
+
+@functools.lru_cache(maxsize=256)
+def _parse_kept(text: str) -> Kept:
+    """Many objects keep the same decision, and each is read in every pass."""
+    data = json.loads(text)
+    plan = data["plan"]
+    return Kept(
+        inputs=data["inputs"],
+        source=data["source"],
+        revision=data["revision"],
+        download_bytes=data["download_bytes"],
+        refreshed=data["refreshed"],
+        model=data["model"],
+        plan=Plan(
+            **{
+                **plan,
+                "memory": MemoryBytes(**plan["memory"]),
+                "quality": Quality(plan["quality"]),
+                "alternatives": tuple(Alternative(**a) for a in plan["alternatives"]),
+            }
+        ),
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _parse_model(text: str) -> ModelProfile:
+    return from_wire(json.loads(text))
 
 
 def kept_plans(config_maps: Iterable[Mapping[str, Any]], *, owner: Owner) -> Iterator[tuple[Kept, str]]:

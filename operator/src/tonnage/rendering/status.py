@@ -22,6 +22,8 @@ from tonnage.rendering.findings import (
 from tonnage.rendering.names import Manifest
 from tonnage.rendering.plan import build_plan_status
 
+KV_USED_HYSTERESIS_PERCENT = 7.5
+
 
 def compute_status(snapshot: Snapshot, *, before: Mapping[str, Any], now: str) -> Manifest:
     """The whole status. `before` is the status as read, `now` RFC 3339."""
@@ -37,7 +39,7 @@ def compute_status(snapshot: Snapshot, *, before: Mapping[str, Any], now: str) -
         "phase": phase(snapshot, findings).value,
         "readySummary": f"{_ready_replicas(snapshot)}/{snapshot.wanted}",
         "gpuSummary": _gpu_summary(snapshot.plan),
-        "kvUsedSummary": kv_used(snapshot.workers),
+        "kvUsedSummary": kv_used(snapshot.workers, before=before.get("kvUsedSummary", "")),
         "replicas": (snapshot.deployment or {}).get("status", {}).get("replicas", 0),
         "desiredReplicas": snapshot.wanted,
         "selector": snapshot.selector,
@@ -72,12 +74,20 @@ def phase(snapshot: Snapshot, findings: Mapping[ConditionType, Finding]) -> Phas
     return Phase.VERIFYING if answering else Phase.STARTING
 
 
-def kv_used(workers: Sequence[Worker]) -> str:
-    """Mean use of the KV cache over the workers that serve, in steps of 10 %; empty if none says."""
+def kv_used(workers: Sequence[Worker], *, before: str) -> str:
+    """Mean use of the KV cache over the workers that serve, in steps of 10 %; empty if none says.
+
+    What was shown before stands until the mean is 7.5 % away from it: a use on the edge between two steps
+    does not flap.
+    """
     shares = [w.report.kv_usage for w in workers if w.report is not None and w.report.kv_usage is not None]
     if not shares:
         return ""
-    return f"{round(sum(shares) / len(shares) * 10) * 10}%"
+    percent = 100 * sum(shares) / len(shares)
+    shown = before.removesuffix("%")
+    if shown.isdecimal() and abs(percent - int(shown)) < KV_USED_HYSTERESIS_PERCENT:
+        return before
+    return f"{round(percent / 10) * 10}%"
 
 
 def _ready_replicas(snapshot: Snapshot) -> int:

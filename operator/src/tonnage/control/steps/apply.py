@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from tonnage.cluster.port import BY_KIND, DEPLOYMENT
-from tonnage.control.children import apply_child, own_child
+from tonnage.cluster.port import DEPLOYMENT
+from tonnage.control.children import apply_children, own_child
+from tonnage.control.packing import pack, unpack
 from tonnage.control.world import Pass, World
 from tonnage.rendering.children import build_children
 from tonnage.rendering.names import Manifest
 from tonnage.rendering.service import build_disruption_budget, build_service
 
 
-async def apply_children(p: Pass, world: World) -> bool:
-    """Apply what differs, in the order in which the children may be made."""
-    p.memory.rendered = desired_children(p, world)
-    await _apply_all(p.memory.rendered, p, world)
+async def bring_children(p: Pass, world: World) -> bool:
+    """Apply what differs from the plan in force."""
+    desired = desired_children(p, world)
+    p.memory.rendered = pack(desired)
+    await apply_children(p, world, desired)
     return True
 
 
@@ -22,15 +24,10 @@ async def heal_children(p: Pass, world: World) -> None:
 
     Of a Deployment that another process rendered, only what does not depend on the spec can be mended.
     """
-    rendered = p.memory.rendered
+    rendered = unpack(p.memory.rendered) if p.memory.rendered is not None else []
     if not rendered and own_child(p, world, DEPLOYMENT, p.owner.name) is not None:
         rendered = [build_service(p.owner), build_disruption_budget(p.owner)]
-    await _apply_all(rendered, p, world)
-
-
-async def _apply_all(rendered: list[Manifest], p: Pass, world: World) -> None:
-    for body in rendered:
-        await apply_child(p, world, BY_KIND[body["kind"]], body)
+    await apply_children(p, world, rendered)
 
 
 def desired_children(p: Pass, world: World) -> list[Manifest]:

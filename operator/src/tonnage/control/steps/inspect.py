@@ -9,7 +9,7 @@ from tonnage.api.status import ConditionType
 from tonnage.api.v1alpha1 import Spec
 from tonnage.cluster.inspected import Failure, decode
 from tonnage.cluster.port import JOB, Object
-from tonnage.control.children import apply_child, delete_child, own_child
+from tonnage.control.children import apply_children, delete_child, own_child
 from tonnage.control.queue import Key, growing_pause
 from tonnage.control.world import Inspection, Known, Pass, World
 from tonnage.gpus.placement import NodeSelection, select_nodes
@@ -121,7 +121,7 @@ async def _start(
         inspection.starting = True
         try:
             job = build_inspection(spec, reading=reading, owner=p.owner, settings=world.settings)
-            await apply_child(p, world, JOB, job)
+            await apply_children(p, world, [job])
         finally:
             inspection.starting = False
     _tell(p, inspection, inspection.failure)

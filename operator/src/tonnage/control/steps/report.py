@@ -1,25 +1,22 @@
-"""Step 7: tell. One status write per pass, if anything changed; an Event on each transition."""
+"""Step 7: tell. One status write, once a change is worth it; Events for what failed or was mended."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
 
 from tonnage.api.base import GROUP, KIND, VERSION
 from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT, EVENT, LLM_DEPLOYMENT, ApiError, Object
 from tonnage.control.children import OwnerGoneError, own_child
-from tonnage.control.world import Pass, World
+from tonnage.control.world import Pass, Telling, World
 from tonnage.planning.plan import Plan
 from tonnage.rendering.events import WARNING, transitions
 from tonnage.rendering.findings import Snapshot
 from tonnage.rendering.names import PLAN, plan_name, selector
 from tonnage.rendering.plan import read_kept
+from tonnage.rendering.quiet import News, news
 from tonnage.rendering.status import compute_status
 
 logger = logging.getLogger(__name__)
-
-KV_USED_SECONDS = 60.0
 
 
 async def report_status(p: Pass, world: World) -> bool:
@@ -27,8 +24,7 @@ async def report_status(p: Pass, world: World) -> bool:
     before = p.body.get("status", {})
     deployment = own_child(p, world, DEPLOYMENT, p.owner.name)
     status = compute_status(_snapshot(p, world, deployment), before=before, now=world.clock.now())
-    _calm_kv_used(p, world, status, before)
-    if status == before:
+    if not _worth_a_write(p, world, news(before, status)):
         return True
     try:
         world.store.absorb_object(await world.cluster.apply_status(LLM_DEPLOYMENT, _body(p, status)))
@@ -36,11 +32,31 @@ async def report_status(p: Pass, world: World) -> bool:
         if error.not_found:
             raise OwnerGoneError(p.owner.name) from error
         raise
+    p.memory.telling = Telling(told_at=world.clock.monotonic())
     for kind, reason, message in transitions(before, status):
         level = logging.WARNING if kind == WARNING else logging.INFO
         logger.log(level, message, extra={"object": "/".join(p.key), "reason": reason})
         await _post(p, world, kind=kind, reason=reason, message=message)
     return True
+
+
+def _worth_a_write(p: Pass, world: World, new: News | None) -> bool:
+    """Is the status to be written now? If later, another pass is asked for."""
+    telling, now = p.memory.telling, world.clock.monotonic()
+    if new is None or new is News.CACHE_USE:
+        telling.since = None
+    elif telling.since is None or new.hold_seconds < telling.hold_seconds:
+        telling.since, telling.hold_seconds = now, new.hold_seconds
+    if new is None:
+        return False
+    begun = telling.told_at if telling.since is None else telling.since
+    wait = begun + new.hold_seconds - now
+    # a first answer that is still awaited would make another status, and it comes within seconds
+    if new is not News.GENERATION and p.unanswered:
+        wait = max(wait, new.hold_seconds)
+    if wait > 0:
+        p.again_in(wait)
+    return wait <= 0
 
 
 def _snapshot(p: Pass, world: World, deployment: Object | None) -> Snapshot:
@@ -72,17 +88,6 @@ def _plan_in_force(p: Pass, world: World, deployment: Object | None) -> tuple[Pl
 
 def _deployed_replicas(deployment: Object | None) -> int:
     return int(deployment["spec"].get("replicas", 1)) if deployment is not None else 0
-
-
-def _calm_kv_used(p: Pass, world: World, status: Object, before: Mapping[str, Any]) -> None:
-    """Alone, a change of cache use is written at most once a minute."""
-    if {**status, "kvUsedSummary": ""} != {**before, "kvUsedSummary": ""}:
-        return
-    now = world.clock.monotonic()
-    if now - p.memory.kv_used_at < KV_USED_SECONDS:
-        status["kvUsedSummary"] = before.get("kvUsedSummary", "")
-    elif status != before:
-        p.memory.kv_used_at = now
 
 
 def _body(p: Pass, status: Object) -> Object:

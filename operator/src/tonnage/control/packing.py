@@ -1,0 +1,20 @@
+"""JSON values as they are kept between passes: a few hundred bytes instead of kilobytes of dicts."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+# the fastest: these texts shrink to a quarter all the same
+LEVEL = 1
+
+
+def pack(value: Any) -> bytes:
+    """A JSON value, packed."""
+    return zlib.compress(json.dumps(value, separators=(",", ":")).encode(), LEVEL)
+
+
+def unpack(packed: bytes) -> Any:
+    """The value again, a copy of its own."""
+    return json.loads(zlib.decompress(packed))
