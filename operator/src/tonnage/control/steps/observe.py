@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import dataclass
 
 from tonnage.control.queue import growing_pause
 from tonnage.control.world import Asked, Pass, World
@@ -15,10 +16,12 @@ STARTING_SECONDS = 2.0
 # the worker looks again by itself every 5 s
 MISMATCH_SECONDS = 15.0
 SETTLED_SECONDS = 60.0
-# of all workers together: what is at rest must not cost more the more of it there is
+# of all workers together: asking must not cost more the more of them there are. One that becomes ready is
+# asked at once all the same.
+STARTING_PER_SECOND = 20.0
 SETTLED_PER_SECOND = 2.0
 # a worker answers within milliseconds; a pass waits no longer for one that does not
-ANSWER_SECONDS = 0.25
+ANSWER_SECONDS = 0.1
 
 
 async def observe_workers(p: Pass, world: World) -> bool:
@@ -69,32 +72,45 @@ async def _ask(p: Pass, world: World, pod: Pod) -> None:
     try:
         report = await world.scraper.report(pod)
         before, now = p.memory.asked.get(container), world.clock.monotonic()
-        settled = max(SETTLED_SECONDS, world.store.pod_count() / SETTLED_PER_SECOND)
-        p.memory.asked[container] = _noted(report, pod=pod, before=before, now=now, settled_seconds=settled)
+        pauses = _pauses(world.store.pod_count(), spread=random.uniform(0.75, 1.25))  # noqa: S311
+        p.memory.asked[container] = _noted(report, pod=pod, before=before, now=now, pauses=pauses)
     finally:
         p.memory.asking.pop(container, None)
 
 
-def _noted(
-    report: Report | None, *, pod: Pod, before: Asked | None, now: float, settled_seconds: float
-) -> Asked:
-    """An answer, or its absence: then the last answer stands, and the pauses grow from 2 s to the longest."""
-    spread = random.uniform(0.75, 1.25)  # noqa: S311
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """Seconds until a worker is asked again: one that starts, one that differs from its plan, one at rest."""
+
+    starting: float
+    mismatch: float
+    settled: float
+
+
+def _pauses(pods: int, *, spread: float) -> Pauses:
+    """`spread` keeps those that were asked together from being asked together for ever."""
+    return Pauses(
+        starting=max(STARTING_SECONDS, pods / STARTING_PER_SECOND),
+        mismatch=max(MISMATCH_SECONDS, pods / STARTING_PER_SECOND),
+        settled=max(SETTLED_SECONDS, pods / SETTLED_PER_SECOND) * spread,
+    )
+
+
+def _noted(report: Report | None, *, pod: Pod, before: Asked | None, now: float, pauses: Pauses) -> Asked:
+    """An answer, or its absence: then the last answer stands, and the pauses grow up to the longest."""
     if report is not None:
-        period = _period(report, pod, settled_seconds=settled_seconds * spread)
-        return Asked(report=report, ready=pod.ready, again_at=now + period)
+        return Asked(report=report, ready=pod.ready, again_at=now + _period(report, pod, pauses))
     misses = before.misses + 1 if before is not None and before.ready == pod.ready else 1
-    pause = growing_pause(misses - 1, first_seconds=STARTING_SECONDS, most_seconds=settled_seconds * spread)
+    pause = growing_pause(misses - 1, first_seconds=pauses.starting, most_seconds=pauses.settled)
     last = before.report if before is not None else None
     return Asked(report=last, ready=pod.ready, again_at=now + pause, misses=misses)
 
 
-def _period(report: Report, pod: Pod, *, settled_seconds: float) -> float:
+def _period(report: Report, pod: Pod, pauses: Pauses) -> float:
     """Seconds until a report is too old: a worker whose readiness disagrees with it is asked soon."""
     if report.state == MISMATCH:
-        return MISMATCH_SECONDS
-    settled = report.state in (VERIFIED, REPORTED)
-    return settled_seconds if settled and pod.ready else STARTING_SECONDS
+        return pauses.mismatch
+    return pauses.settled if report.state in (VERIFIED, REPORTED) and pod.ready else pauses.starting
 
 
 def _container(pod: Pod) -> str:
