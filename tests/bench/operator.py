@@ -41,7 +41,7 @@ from harness.simulated_workers import simulated_workers
 from harness.simulation import add_node, inspections_end
 from harness.steps import step
 from harness.waiting import wait_until
-from tonnage.cluster.kubernetes import KubernetesCluster, connect
+from tonnage.cluster.kubernetes import KubernetesCluster
 from tonnage.cluster.port import DEPLOYMENT, LLM_DEPLOYMENT, Kind, Object
 
 SPACED, BURST = "bench-spaced", "bench-burst"

@@ -55,7 +55,7 @@ class House:
             settings=SETTINGS,
             clock=Clock(monotonic=lambda: self.now, now=lambda: "2026-01-01T00:00:00Z"),
         )
-        self.store.put_object(
+        self.store.put(LLM_DEPLOYMENT,
             {
                 "apiVersion": LLM_DEPLOYMENT.api_version,
                 "kind": LLM_DEPLOYMENT.kind,

@@ -52,7 +52,7 @@ class Desk:
         meta = {"namespace": "default", "name": "chat", "uid": "u1"}
         version = str(len(self.written) + 1)
         body = {"kind": LLM_DEPLOYMENT.kind, "metadata": {**meta, "resourceVersion": version}}
-        self.store.put_object({**body, **({"status": status} if status else {})})
+        self.store.put(LLM_DEPLOYMENT, {**body, **({"status": status} if status else {})})
 
     async def apply_status(self, _kind: Kind, body: Object) -> Object:
         self.written.append(self.now)
