@@ -15,7 +15,6 @@ import kopf
 from tonnage.api.base import GROUP, PLURAL, VERSION
 from tonnage.cluster.kubernetes import KubernetesCluster, connect
 from tonnage.cluster.port import DEPLOYMENT
-from tonnage.control.main import configure
 from tonnage.control.queue import Key, KeyedQueue
 from tonnage.rendering.names import WORKER, Owner, labels, metadata
 
@@ -50,7 +49,8 @@ def main() -> None:
 
     @kopf.on.startup(registry=registry)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
-        configure(settings)
+        settings.posting.enabled = False
+        settings.scanning.disabled = True
         cluster = KubernetesCluster(await connect())
         tasks.extend(asyncio.create_task(work(cluster)) for _ in range(WORKERS))
 

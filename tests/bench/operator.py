@@ -21,8 +21,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from harness.simulated_workers import simulated_workers
 from harness.simulation import add_node, inspections_end
 from harness.steps import step
 from harness.waiting import wait_until
+from tonnage.cluster.kubeconfig import open_session
 from tonnage.cluster.kubernetes import KubernetesCluster
 from tonnage.cluster.port import DEPLOYMENT, LLM_DEPLOYMENT, Kind, Object
 
@@ -154,7 +155,7 @@ def _run(arm: Arm, *, objects: int, spaced: int) -> None:
 @contextmanager
 def _prepared(*, spaces: Sequence[str]) -> Iterator[Cluster]:
     cluster = lifecycle.start_simulated()
-    os.environ.update(cluster.environment)
+    os.environ["NO_PROXY"] = cluster.environment["NO_PROXY"]
     try:
         install_rights(cluster)
         _allow_floor(cluster)
@@ -179,8 +180,8 @@ def _warm(cluster: Cluster, space: str) -> None:
 def _measure_spaced(cluster: Cluster, arm: Arm, *, count: int) -> None:
     position = cluster.audit.position()
     with step(f"{arm.name}: {count} objects, one per {SPACE_SECONDS} s"):
-        asyncio.run(_create(SPACED, count, every_seconds=SPACE_SECONDS, at_once=1))
-        asyncio.run(_until_deployed(SPACED, count, ready=arm.tells_status))
+        asyncio.run(_create(cluster, SPACED, count, every_seconds=SPACE_SECONDS, at_once=1))
+        asyncio.run(_until_deployed(cluster, SPACED, count, ready=arm.tells_status))
     time.sleep(LOOK_SECONDS)
     writes = cluster.audit.writes(after=position, namespace=SPACED)
     took = sorted(last - accepted for accepted, last in _spans(writes, arm).values())
@@ -202,8 +203,8 @@ def _measure_spaced(cluster: Cluster, arm: Arm, *, count: int) -> None:
 def _measure_burst(cluster: Cluster, arm: Arm, *, count: int) -> None:
     position = cluster.audit.position()
     with step(f"{arm.name}: {count} objects at once"):
-        asyncio.run(_create(BURST, count, every_seconds=0.0, at_once=CREATORS))
-        asyncio.run(_until_deployed(BURST, count, ready=arm.tells_status))
+        asyncio.run(_create(cluster, BURST, count, every_seconds=0.0, at_once=CREATORS))
+        asyncio.run(_until_deployed(cluster, BURST, count, ready=arm.tells_status))
     time.sleep(LOOK_SECONDS)
     writes = cluster.audit.writes(after=position, namespace=BURST)
     spans = _spans(writes, arm)
@@ -277,38 +278,44 @@ def _percentile(ordered: Sequence[float], share: int) -> float:
 # what a user and a controller would do
 
 
-async def _create(space: str, count: int, *, every_seconds: float, at_once: int) -> None:
-    client = await connect()
-    cluster, turns = KubernetesCluster(client), asyncio.Semaphore(at_once)
+@asynccontextmanager
+async def _api(cluster: Cluster) -> AsyncIterator[KubernetesCluster]:
+    session = await open_session(kubeconfig=str(cluster.kubeconfig))
+    try:
+        yield KubernetesCluster(session.client)
+    finally:
+        await session.client.close()
 
-    async def one(number: int) -> None:
+
+async def _create(cluster: Cluster, space: str, count: int, *, every_seconds: float, at_once: int) -> None:
+    turns = asyncio.Semaphore(at_once)
+
+    async def one(api: KubernetesCluster, number: int) -> None:
         body = llm(f"chat-{number:04}")
         body["metadata"]["namespace"] = space
         async with turns:
-            await cluster.apply(LLM_DEPLOYMENT, body)
+            await api.apply(LLM_DEPLOYMENT, body)
 
     tasks = []
-    for number in range(count):
-        tasks.append(asyncio.create_task(one(number)))
-        await asyncio.sleep(every_seconds)
-    await asyncio.gather(*tasks)
-    await client.close()
+    async with _api(cluster) as api:
+        for number in range(count):
+            tasks.append(asyncio.create_task(one(api, number)))
+            await asyncio.sleep(every_seconds)
+        await asyncio.gather(*tasks)
 
 
-async def _until_deployed(space: str, count: int, *, ready: bool) -> None:
+async def _until_deployed(cluster: Cluster, space: str, count: int, *, ready: bool) -> None:
     """Until every object's pod is ready, and the object where its operator says so."""
-    client = await connect()
-    cluster = KubernetesCluster(client)
+    async with _api(cluster) as api:
 
-    async def all_are(kind: Kind, good: Callable[[Object], bool]) -> bool:
-        items = (await cluster.list(kind, namespace=space)).items
-        return sum(map(good, items)) >= count
+        async def all_are(kind: Kind, good: Callable[[Object], bool]) -> bool:
+            items = (await api.list(kind, namespace=space)).items
+            return sum(map(good, items)) >= count
 
-    while not await all_are(DEPLOYMENT, lambda body: bool(body.get("status", {}).get("readyReplicas"))):
-        await asyncio.sleep(LOOK_SECONDS)
-    while ready and not await all_are(LLM_DEPLOYMENT, _is_ready):
-        await asyncio.sleep(LOOK_SECONDS)
-    await client.close()
+        while not await all_are(DEPLOYMENT, lambda body: bool(body.get("status", {}).get("readyReplicas"))):
+            await asyncio.sleep(LOOK_SECONDS)
+        while ready and not await all_are(LLM_DEPLOYMENT, _is_ready):
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 def _is_ready(body: Object) -> bool:

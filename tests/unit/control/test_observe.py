@@ -55,12 +55,13 @@ class House:
             settings=SETTINGS,
             clock=Clock(monotonic=lambda: self.now, now=lambda: "2026-01-01T00:00:00Z"),
         )
-        self.store.put(LLM_DEPLOYMENT,
+        self.store.put(
+            LLM_DEPLOYMENT,
             {
                 "apiVersion": LLM_DEPLOYMENT.api_version,
                 "kind": LLM_DEPLOYMENT.kind,
                 "metadata": {"namespace": KEY[0], "name": KEY[1], "uid": "u1", "resourceVersion": "1"},
-            }
+            },
         )
 
     def add_pod(self, name: str = "chat-1", *, ready: bool = True, version: int = 1) -> None:
