@@ -193,7 +193,7 @@ class _Pods:
         self._servers: dict[Address, list[asyncio.Server]] = {}
         self._changed = asyncio.Event()
 
-    def replace(self, kind: Kind, objects: list[Object]) -> None:
+    def replace(self, kind: Kind, objects: list[Object], *, namespace: str, version: str) -> None:
         """A list: what is missing was deleted."""
         if kind == POD:
             self._pods.clear()
