@@ -55,8 +55,8 @@ def test_at_rest_nothing_is_written_but_the_lease(
     wait_for(cluster, "Ready", "True", namespace=namespace, name="wide", seconds=120)
     _settle(cluster, namespace)
     position = cluster.audit.position()
-    # of the wide one every answer moves the mean; the others cross all steps from one answer to the next
-    workers.use_kv({ALL: [1.0, 0.0, 0.3, 0.7]})
+    # of the wide one every answer moves the mean; the others cross steps from one answer to the next
+    workers.use_kv({ALL: [1.0, 0.4, 0.7, 0.2]})
     time.sleep(TRAFFIC_SECONDS)
     written = _mine(cluster, namespace, position)
     assert {w.what for w in written} == {"patch llmdeployments/status"}
