@@ -97,7 +97,9 @@ class OperatorProcess:
 def install_rights(cluster: Cluster, release: Release | None = None) -> None:
     """The CRD and the chart's RBAC, without its Deployment."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(REPOSITORY / "crds"))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/llmdeployments.tonnage.dev", "--timeout=60s")
+    # of a definition without a status yet, kubectl says at once that it cannot be waited for
+    established = ("wait", "--for=condition=Established", "crd/llmdeployments.tonnage.dev", "--timeout=60s")
+    wait_until("the definition", lambda: "met" in cluster.kubectl(*established, check=False))
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     apply_rights(cluster, rights(release or Release()))
 
