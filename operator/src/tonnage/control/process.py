@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 WORKERS = 8
 RESYNC_SECONDS = 600.0
 UNKNOWN_SECONDS = 5.0
-RESYNC_PAUSE_SECONDS = 1.0
+RESYNC_PAUSE_SECONDS = 2.0
 _IS_IT_INSTALLED = " (is the CustomResourceDefinition installed?)"
 
 
