@@ -24,9 +24,10 @@ def memory_mib(pid: int, field: str) -> float:
 def calm_after(pid: int, *, since: float, busy_share: float = 0.1, calm_seconds: float = 5.0) -> float:
     """Seconds from `since` (monotonic) until the process last used more than `busy_share` of a core.
 
-    Looked at in steps of a quarter second, until it was calm for `calm_seconds`.
+    Looked at from now on in steps of a quarter second, until it was calm for `calm_seconds`; before now it
+    counts as busy.
     """
-    last_busy, before, step = since, cpu_seconds(pid), 0.25
+    last_busy, before, step = time.monotonic(), cpu_seconds(pid), 0.25
     while time.monotonic() - last_busy < calm_seconds:
         time.sleep(step)
         now = cpu_seconds(pid)

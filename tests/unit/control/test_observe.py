@@ -146,12 +146,12 @@ async def test_no_answer_is_an_answer_and_the_pauses_grow(house: House) -> None:
     house.workers.says = None
     house.add_pod()
     pauses: list[float] = []
-    for _ in range(8):
+    for _ in range(10):
         p = await house.observe()
         assert not p.unanswered
         pauses += p.ask_again
         house.now += p.ask_again[0]
-    assert pauses[:5] == [2, 4, 8, 16, 32]
+    assert pauses[:5] == [0.5, 1, 2, 4, 8]
     assert 45 <= pauses[-1] <= 75
 
 

@@ -12,6 +12,8 @@ from tonnage.rendering.findings import MISMATCH, REPORTED, VERIFIED, Worker
 from tonnage.rendering.names import COMPONENT, WORKER
 from tonnage.rendering.observations import Pod, Report
 
+# a first question may come a moment too early; the next comes before a status is written of it
+UNANSWERED_SECONDS = 0.5
 STARTING_SECONDS = 2.0
 # the worker looks again by itself every 5 s
 MISMATCH_SECONDS = 15.0
@@ -80,8 +82,10 @@ async def _ask(p: Pass, world: World, pod: Pod) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """Seconds until a worker is asked again: one that starts, one that differs from its plan, one at rest."""
+    """Seconds until a worker is asked again: one that did not answer (doubled each time), one that starts,
+    one that differs from its plan, one at rest."""
 
+    unanswered: float
     starting: float
     mismatch: float
     settled: float
@@ -90,6 +94,7 @@ class Pauses:
 def _pauses(pods: int, *, spread: float) -> Pauses:
     """`spread` keeps those that were asked together from being asked together for ever."""
     return Pauses(
+        unanswered=max(UNANSWERED_SECONDS, pods / STARTING_PER_SECOND),
         starting=max(STARTING_SECONDS, pods / STARTING_PER_SECOND),
         mismatch=max(MISMATCH_SECONDS, pods / STARTING_PER_SECOND),
         settled=max(SETTLED_SECONDS, pods / SETTLED_PER_SECOND) * spread,
@@ -101,7 +106,7 @@ def _noted(report: Report | None, *, pod: Pod, before: Asked | None, now: float,
     if report is not None:
         return Asked(report=report, ready=pod.ready, again_at=now + _period(report, pod, pauses))
     misses = before.misses + 1 if before is not None and before.ready == pod.ready else 1
-    pause = growing_pause(misses - 1, first_seconds=pauses.starting, most_seconds=pauses.settled)
+    pause = growing_pause(misses - 1, first_seconds=pauses.unanswered, most_seconds=pauses.settled)
     last = before.report if before is not None else None
     return Asked(report=last, ready=pod.ready, again_at=now + pause, misses=misses)
 
