@@ -22,14 +22,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.process_costs import calm_after, cpu_seconds, memory_mib
 from cluster.conftest import PROFILE
-from cluster.objects import deployed, llm
+from cluster.objects import llm
 from cluster.operator_process import ACCOUNT, install_rights, operator_process
 from harness import lifecycle
 from harness.audit import Write
@@ -143,8 +143,8 @@ def _allow_floor(cluster: Cluster) -> None:
 def _run(arm: Arm, *, objects: int, spaced: int) -> None:
     with _prepared(spaces=(SPACED, BURST)) as cluster:
         with arm.start(cluster) as pid:
-            for space in (SPACED, BURST) if arm.tells_status else ():
-                _warm(cluster, space)
+            for space in (SPACED, BURST):
+                _warm(cluster, arm, space)
             _measure_spaced(cluster, arm, count=spaced)
             _measure_burst(cluster, arm, count=objects)
             print(f"peak RSS until here: {memory_mib(pid, 'VmHWM'):.0f} MiB")
@@ -170,11 +170,12 @@ def _prepared(*, spaces: Sequence[str]) -> Iterator[Cluster]:
         lifecycle.stop(cluster)
 
 
-def _warm(cluster: Cluster, space: str) -> None:
-    """One object, so that the namespace's model is known: what a start without it takes is the inspection."""
-    with inspections_end(cluster, PROFILE, namespace=space):
+def _warm(cluster: Cluster, arm: Arm, space: str) -> None:
+    """One object that is deployed: the operator works, and knows the namespace's model if it asks for it."""
+    asks = inspections_end(cluster, PROFILE, namespace=space) if arm.tells_status else nullcontext()
+    with asks:
         cluster.apply(llm("warm"), namespace=space)
-        deployed(cluster, space, "warm")
+        wait_until("the first Deployment", lambda: cluster.get("deployment", "warm", namespace=space))
 
 
 def _measure_spaced(cluster: Cluster, arm: Arm, *, count: int) -> None:
