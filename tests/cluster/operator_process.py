@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -25,6 +26,7 @@ from harness.steps import run
 from harness.waiting import wait_until
 
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
+COMMAND = (sys.executable, "-P", "-m", "tonnage.control")
 RIGHTS = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
 IMAGES = {
     "image.repository=tonnage/operator",
@@ -127,19 +129,9 @@ def operator_process(
     """Run the operator until the block ends; it is waited for until it is `ready`, or just alive."""
     release = release or Release()
     log = cluster.state / "logs" / f"operator-{identity}.log"
-    environment = {
-        **os.environ,
-        **release.environment(),
-        "KUBECONFIG": str(cluster.account_kubeconfig(release.name, namespace=NAMESPACE)),
-        "NO_PROXY": cluster.environment["NO_PROXY"],
-        "TONNAGE_NAMESPACE": NAMESPACE,
-        "TONNAGE_IDENTITY": identity,
-        "TONNAGE_HEALTH_PORT": str(port),
-    }
+    environment = _environment(cluster, release, identity=identity, port=port)
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tonnage.control"], env=environment, stdout=output, stderr=output
-        )
+        process = subprocess.Popen(COMMAND, env=environment, stdout=output, stderr=output)
     operator = OperatorProcess(process=process, port=port, log=log)
     try:
         wait_until(
@@ -154,6 +146,27 @@ def operator_process(
                 operator.stop()
             process.kill()
             process.wait()
+
+
+def environment_of(cluster: Cluster, *, watched: str) -> dict[str, str]:
+    """Settings of an operator in one namespace, with probes on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = _environment(cluster, Release(), identity="one", port=port)
+    return {**environment, "TONNAGE_WATCH_NAMESPACES": watched}
+
+
+def _environment(cluster: Cluster, release: Release, *, identity: str, port: int) -> dict[str, str]:
+    return {
+        **os.environ,
+        **release.environment(),
+        "KUBECONFIG": str(cluster.account_kubeconfig(release.name, namespace=NAMESPACE)),
+        "NO_PROXY": cluster.environment["NO_PROXY"],
+        "TONNAGE_NAMESPACE": NAMESPACE,
+        "TONNAGE_IDENTITY": identity,
+        "TONNAGE_HEALTH_PORT": str(port),
+    }
 
 
 def _dead(operator: OperatorProcess) -> bool:

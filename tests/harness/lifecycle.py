@@ -132,7 +132,7 @@ def build_binaries(*names: str) -> None:
 def _own(cluster: Cluster) -> None:
     """Say whose it is before anything runs: a start that is killed half way is found as well."""
     cluster.state.mkdir(parents=True, exist_ok=True)
-    (cluster.state / _OWNER).write_text(f"{os.getpid()} {_started(os.getpid())}")
+    (cluster.state / _OWNER).write_text(f"{os.getpid()} {process_started(os.getpid())}")
 
 
 def _stop_abandoned() -> None:
@@ -160,10 +160,10 @@ def _alive(pid_file: Path) -> bool:
         pid, started = pid_file.read_text().split()
     except (OSError, ValueError):
         return False
-    return _started(int(pid)) == started
+    return process_started(int(pid)) == started
 
 
-def _started(pid: int) -> str:
+def process_started(pid: int) -> str:
     """Start time of a process in clock ticks since boot, or "" if there is none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

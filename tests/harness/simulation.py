@@ -51,9 +51,14 @@ def remove_node(cluster: Cluster, name: str) -> None:
 
 def end_inspection(cluster: Cluster, pod: str, answer: Answer, *, namespace: str, exit_code: int = 0) -> None:
     """Let one inspection pod end with this termination message."""
+    patch = {"metadata": answered_inspection(answer, exit_code=exit_code)}
+    cluster.patch("pod", pod, patch, namespace=namespace)
+
+
+def answered_inspection(answer: Answer, *, exit_code: int = 0) -> dict[str, Any]:
+    """The part of an inspection pod's metadata that lets it end with this termination message."""
     text = answer if isinstance(answer, str) else json.dumps(answer)
-    notes = {"metadata": {"annotations": {_MESSAGE: text, _EXIT_CODE: str(exit_code)}}}
-    cluster.patch("pod", pod, notes, namespace=namespace)
+    return {"annotations": {_MESSAGE: text, _EXIT_CODE: str(exit_code)}}
 
 
 @contextmanager
