@@ -7,6 +7,7 @@ PYTEST := $(PYTHON) -m pytest
 TIERS := $(wildcard tests/unit tests/chart tests/cluster tests/e2e)
 CRD := crds/tonnage.dev_llmdeployments.yaml
 CLUSTER ?= local
+FAULTS := $(addprefix tests/cluster/test_,stop_at_every_call.py faults.py killed.py wire.py)
 
 help: ## show this list
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,7 +23,7 @@ help: ## show this list
 
 venv: .venv/.ready ## make .venv with all tools
 
-.PHONY: help venv prerequisites demo demo-down test test-unit test-cluster test-e2e bench-heal bench-memory bench-operator soak soak-hostile lint format crd
+.PHONY: help venv prerequisites demo demo-down test test-unit test-cluster test-e2e bench-heal bench-memory bench-operator soak soak-hostile lint format crd soak-crash reliability
 prerequisites: .venv/.ready
 	@tests/harness/prerequisites.sh cluster
 
@@ -54,9 +55,16 @@ bench-operator: prerequisites ## latency, burst, writes, restart, CPU and memory
 	@PYTHONPATH=tests $(PYTHON) -m bench.operator
 
 soak: soak-hostile ## all long runs
+soak: soak-hostile soak-crash ## all long runs
 
 soak-hostile: .venv/.ready ## 100,000 hostile config.json files: clean refusals or sane answers only (10 minutes)
 	@PYTHONPATH=tests $(PYTHON) -m soak.hostile
+
+soak-crash: prerequisites ## the operator's process killed 200 times at random moments (30 minutes)
+	@TONNAGE_KILLS=200 $(PYTEST) -q -s tests/cluster/test_killed.py 2>&1 | tee tests/soak/results/crash.txt
+
+reliability: prerequisites ## all faults, and the table of docs/reliability.md from what came of them
+	@TONNAGE_RELIABILITY=1 $(PYTEST) -q $(FAULTS)
 
 lint: .venv/.ready ## style, types, layers
 	@.venv/bin/ruff check -q .

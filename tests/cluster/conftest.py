@@ -11,6 +11,7 @@ import pytest
 
 from cluster.objects import inspected
 from cluster.operator_process import OperatorProcess, install_rights, operator_process
+from cluster.reliability import Report
 from harness.cluster import Cluster
 from harness.models_volume import make_claim
 from harness.simulation import add_node, inspections_end
@@ -27,6 +28,15 @@ def cluster(simulated_cluster: Cluster) -> Cluster:
     install_rights(simulated_cluster)
     add_node(simulated_cluster, "cpu-1", cpu="64", memory="256Gi")
     return simulated_cluster
+
+
+@pytest.fixture(scope="session")
+def report() -> Iterator[Report]:
+    """What this run finds for docs/reliability.md; `make reliability` writes it there."""
+    found = Report()
+    yield found
+    if os.environ.get("TONNAGE_RELIABILITY"):
+        found.write()
 
 
 @pytest.fixture(scope="module")
