@@ -64,7 +64,9 @@ soak-crash: prerequisites ## the operator's process killed 200 times at random m
 	@TONNAGE_KILLS=200 $(PYTEST) -q -s tests/cluster/test_killed.py 2>&1 | tee tests/soak/results/crash.txt
 
 reliability: prerequisites ## all faults, and the table of docs/reliability.md from what came of them
-	@TONNAGE_RELIABILITY=1 $(PYTEST) -q $(FAULTS)
+	@mkdir -p build; rm -f build/reliability.json
+	@TONNAGE_RELIABILITY=build/reliability.json $(PYTEST) -q $(FAULTS)
+	@PYTHONPATH=tests $(PYTHON) -m cluster.reliability build/reliability.json
 
 lint: .venv/.ready ## style, types, layers
 	@.venv/bin/ruff check -q .

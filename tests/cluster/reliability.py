@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ ROWS = (
     "stop at every call of delete",
     "SIGKILL of the process",
     "events dropped",
+    "no event of LLMDeployments told",
     "events duplicated",
     "events reordered",
     "stale lists",
@@ -60,6 +63,20 @@ class Report:
         self.found[title] = Found(injected, result)
         print(f"{title}: {injected}; {result}", flush=True)
 
+    def keep(self, file: Path) -> None:
+        """Add the rows of this run to those of the files that were run before it."""
+        known = json.loads(file.read_text() or "{}") if file.exists() else {}
+        known |= {title: [one.injected, one.result] for title, one in self.found.items()}
+        file.write_text(json.dumps(known))
+
+    @classmethod
+    def kept(cls, file: Path) -> Report:
+        """The rows of all runs."""
+        report = cls()
+        for title, (injected, result) in json.loads(file.read_text()).items():
+            report.row(title, injected=injected, result=result)
+        return report
+
     def write(self, page: Path = PAGE) -> None:
         """Put the table into the page, below the command and the date. Every row must have been run."""
         missing = [title for title in ROWS if title not in self.found]
@@ -81,3 +98,7 @@ def rows_of(page: Path = PAGE) -> list[tuple[str, int, str]]:
     table = text[text.index(BEGIN) : text.index(END)]
     found = re.findall(r"^\| (?!injected)([^|]+) \| (\d+) \| ([^|]+) \|$", table, flags=re.MULTILINE)
     return [(title, int(count), result) for title, count, result in found]
+
+
+if __name__ == "__main__":
+    Report.kept(Path(sys.argv[1])).write()

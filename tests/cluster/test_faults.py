@@ -30,6 +30,7 @@ class Fault(Narrow):
     """Counts what it injects; the lease is left alone unless the fault is about it."""
 
     title: ClassVar[str]
+    watches_objects: ClassVar[bool] = True
     relist_seconds: ClassVar[float] = 600.0
 
     def __init__(self, ground: Ground, case: str) -> None:
@@ -62,6 +63,23 @@ class Dropped(Fault):
         async for event in stream:
             if event.type == "BOOKMARK" or not self.every(2):
                 yield event
+
+
+class Untold(Fault):
+    """No event of the LLMDeployment ever arrives: it is only listed, as where kopf's watch is deaf."""
+
+    title = "no event of LLMDeployments told"
+    watches_objects = False
+    relist_seconds = 3.0
+
+    async def around(self, call: Call, send: Callable[[], Awaitable[T]]) -> T:
+        """Each list stands for what no event told."""
+        self.injected += (call.verb, call.kind) == ("list", LLM_DEPLOYMENT.plural)
+        return await send()
+
+    def result(self) -> str:
+        """The count is that of the lists."""
+        return "states as undisturbed, by lists alone"
 
 
 class Duplicated(Fault):
@@ -210,6 +228,7 @@ class DoneUnheard(Fault):
 
 FAULTS: tuple[type[Fault], ...] = (
     Dropped,
+    Untold,
     Duplicated,
     Reordered,
     StaleLists,
@@ -256,7 +275,12 @@ async def test_under_each_fault_an_object_lives_as_without(cluster: Cluster, rep
         async def under(fault: type[Fault]) -> None:
             name = f"f-{fault.__name__.lower()}"
             ports = fault(ground, name)
-            operator = ground.operator(ports, lease=name, relist_seconds=fault.relist_seconds)
+            operator = ground.operator(
+                ports,
+                lease=name,
+                relist_seconds=fault.relist_seconds,
+                watches_objects=fault.watches_objects,
+            )
             await operator.start()
             try:
                 await live(ground, name, expected)

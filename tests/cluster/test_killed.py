@@ -25,7 +25,7 @@ from harness.cluster import Cluster
 pytestmark = pytest.mark.cluster
 KILLS = int(os.environ.get("TONNAGE_KILLS", "25"))
 SEED = int(os.environ.get("TONNAGE_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
-LATEST_SECONDS = 4.0
+LATEST_SECONDS = 2.0
 KILLS_A_ROUND = 3
 LIFE = ("create", "update", "scale", "delete")
 
@@ -44,6 +44,18 @@ class Killable:
             self.process = await asyncio.create_subprocess_exec(
                 *COMMAND, env=self._environment, stdout=output, stderr=output
             )
+
+    async def answers(self) -> None:
+        """Wait until the process has begun its work: its probes' port is open."""
+        port = int(self._environment["TONNAGE_HEALTH_PORT"])
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.05)
+            else:
+                writer.close()
+                return
 
     async def kill(self) -> None:
         """SIGKILL, and the end of the process."""
@@ -105,7 +117,9 @@ async def one_round(
     async with asyncio.TaskGroup() as group:
         for (part, name), after in zip(acts, moments, strict=True):
             group.create_task(user(part, name, after))
-        for _ in range(KILLS_A_ROUND):
+        for kill in range(KILLS_A_ROUND):
+            if kill != 1:  # the second may hit the start itself
+                await operator.answers()
             await asyncio.sleep(chance.uniform(0, LATEST_SECONDS))
             await operator.kill()
             await operator.start()
