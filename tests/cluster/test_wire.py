@@ -104,7 +104,7 @@ async def test_connections_that_are_cut_change_nothing(cluster: Cluster, report:
         await operator.start()
         expected = await live(ground, "whole", None)
         wire.fault = fault = Resets()
-        await live(ground, "cut", expected)
+        await live(ground, "case-cut", expected)
         await operator.stop()
         assert ground.refused_writes() == []
         report.row("connections reset", injected=fault.injected, result="states as undisturbed")
@@ -144,7 +144,7 @@ async def test_the_wish_of_a_busy_server_is_heeded(cluster: Cluster, report: Rep
         await operator.start()
         expected = await live(ground, "whole", None)
         wire.fault = fault = Busy()
-        await live(ground, "asked", expected)
+        await live(ground, "case-wish", expected)
         await operator.stop()
         report.row(
             "429 with Retry-After on the wire",

@@ -167,9 +167,20 @@ async def test_a_list_older_than_what_was_seen_is_asked_for_again() -> None:
     assert told.calls == [("replace", []), ("put", "a"), ("replace", ["a"])]
 
 
+async def test_a_server_that_lags_for_a_while_is_not_believed() -> None:
+    old = ([item("old")], "3")
+    script = Script(
+        lists=[([], "10"), *[old] * (module.OLD_LISTS - 1), ([item("a")], "12")],
+        watches=[[ApiError(410, "too old")], []],
+    )
+    told, _ = await play(script)
+    assert told.calls == [("replace", []), ("replace", ["a"])]
+    assert told.versions == ["10", "12"]
+
+
 async def test_older_lists_again_and_again_are_a_restored_server_and_believed() -> None:
     old = ([item("restored")], "3")
-    script = Script(lists=[([], "10"), old, old, old], watches=[[ApiError(410, "too old")], []])
+    script = Script(lists=[([], "10"), *[old] * module.OLD_LISTS], watches=[[ApiError(410, "too old")], []])
     told, _ = await play(script)
     assert told.calls == [("replace", []), ("replace", ["restored"])]
     assert told.versions == ["10", ""]

@@ -26,8 +26,10 @@ RELIST_SECONDS = 600.0
 SPREAD = 1.2
 # bookmarks come about every minute; a watch may be silent while it is being opened again
 MAX_SILENCE_SECONDS = 180.0
-# a list that is older than what was seen is believed when it comes this often: the server was restored
-OLD_LISTS = 3
+# A server that lags gives lists that are older than what was seen, and they must not be acted on: old specs
+# would be rolled out. One that was restored from a backup gives them for good: after so many in a row, which
+# the growing pauses spread over two minutes, they are believed.
+OLD_LISTS = 10
 
 
 class Sink(Protocol):
