@@ -54,7 +54,6 @@ bench-memory: .venv/.ready ## KV tokens and weights of ours and of five public e
 bench-operator: prerequisites ## latency, burst, writes, restart, CPU and memory of the operator beside a floor (root; 12 minutes)
 	@PYTHONPATH=tests $(PYTHON) -m bench.operator
 
-soak: soak-hostile ## all long runs
 soak: soak-hostile soak-crash ## all long runs
 
 soak-hostile: .venv/.ready ## 100,000 hostile config.json files: clean refusals or sane answers only (10 minutes)
