@@ -20,7 +20,7 @@ ROWS = (
     "stop at every call of create",
     "stop at every call of update",
     "stop at every call of scale",
-    "stop at every call of delete",
+    "stop at every call of create, then delete",
     "SIGKILL of the process",
     "events dropped",
     "no event of LLMDeployments told",

@@ -45,6 +45,14 @@ class Killable:
                 *COMMAND, env=self._environment, stdout=output, stderr=output
             )
 
+    async def keep(self) -> None:
+        """Start the process again whenever it ended by itself, as Kubernetes does."""
+        while True:
+            assert self.process is not None
+            await self.process.wait()
+            await asyncio.sleep(1)
+            await self.start()
+
     async def answers(self) -> None:
         """Wait until the process has begun its work: its probes' port is open."""
         port = int(self._environment["TONNAGE_HEALTH_PORT"])

@@ -1,4 +1,7 @@
-"""The operator stops at its n-th call, for every n of start, create, update, scale and delete.
+"""The operator stops at its n-th call, for every n of start, create, update and scale.
+
+Deleting makes the operator call nothing: owner references do it. So an object is deleted while the operator
+is stopped at each call of its creation.
 
 Each stop happens before the call is sent, and that of a write also after the server did it, before the
 operator knows (a read that is not answered and one that is not sent leave the same behind).
@@ -25,6 +28,7 @@ from tonnage.cluster.port import LEASE, ApiError
 pytestmark = pytest.mark.cluster
 
 T = TypeVar("T")
+CALLS = {"delete": "create, then delete"}
 PHASES = ("start", "create", "update", "scale", "delete")
 CHANGED: dict[str, Any] = {"workload": {"contextLength": 4096, "concurrency": 4, "typicalTokens": 1024}}
 AT_ONCE = 6
@@ -90,16 +94,14 @@ async def run_phase(
         return ports, operator
     await operator.start()
     await operator.leads()
-    if phase != "create":
+    if phase in ("update", "scale"):
         await ground.apply(name)
         await ground.settled(name, lambda: ground.is_served(name))
     ports.armed = True
-    if phase in ("create", "update"):
-        await ground.apply(name, **(CHANGED if phase == "update" else {}))
-    elif phase == "scale":
+    if phase == "scale":
         await ground.scale(name, 3)
     else:
-        await ground.delete(name)
+        await ground.apply(name, **(CHANGED if phase == "update" else {}))
     return ports, operator
 
 
@@ -108,10 +110,11 @@ async def undisturbed(ground: Ground, phase: str) -> Undisturbed:
     name = f"{phase}-000-whole"
     ports, operator = await run_phase(ground, phase, name)
     await operator.leads()
-    state = await ground.settled(
-        name, lambda: not ground.seen.left(name) if phase == "delete" else ground.is_served(name)
-    )
+    state = await ground.settled(name, lambda: ground.is_served(name))
     calls = list(ports.calls)
+    if phase == "delete":
+        await ground.delete(name)
+        state = await ground.settled(name, lambda: not ground.seen.left(name))
     await operator.stop()
     writes, status = split(ground.writes(name))
     return Undisturbed(calls=calls, state=state, writes=writes, status=status)
@@ -134,7 +137,7 @@ async def stopped_case(ground: Ground, phase: str, wanted: Undisturbed, *, at: i
 
     async def goes_on() -> None:
         await operator.leads()
-        await ground.settled(name, as_wanted)
+        await ground.settled(name, lambda: ground.is_served(name))
 
     whole = asyncio.create_task(goes_on())
     stopped = asyncio.create_task(ports.stopped.wait())
@@ -144,6 +147,8 @@ async def stopped_case(ground: Ground, phase: str, wanted: Undisturbed, *, at: i
     await asyncio.gather(whole, stopped, return_exceptions=True)
     ports.buried = True
     await operator.stop()
+    if phase == "delete":
+        await ground.delete(name)
     fresh = ground.operator(Narrow(ground, name), lease=name)
     await fresh.start()
     try:
@@ -185,7 +190,7 @@ async def test_a_fresh_operator_ends_what_a_stopped_one_began(
         assert most <= wanted.writes + REPEATED_WRITES
         assert told <= wanted.status + REPEATED_STATUS
         report.row(
-            f"stop at every call of {phase}",
+            f"stop at every call of {CALLS.get(phase, phase)}",
             injected=sum(stopped),
             result=f"{len(wanted.calls)} calls, writes also when done: states as undisturbed; "
             f"writes of children at most {most}, undisturbed {wanted.writes}; "
