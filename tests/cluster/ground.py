@@ -221,11 +221,12 @@ class Ground:
     async def _see(self, stored: Object) -> None:
         """Wait until the watch has told what a write was answered: what is read after it is no older."""
         name, version = stored["metadata"]["name"], int(stored["metadata"]["resourceVersion"])
-        objects = self.seen.objects[LLM_DEPLOYMENT]
-        await self.until(
-            f"{name} to be seen",
-            lambda: name in objects and int(objects[name]["metadata"]["resourceVersion"]) >= version,
-        )
+
+        def seen() -> bool:
+            body = self.seen.objects[LLM_DEPLOYMENT].get(name)
+            return body is not None and int(body["metadata"]["resourceVersion"]) >= version
+
+        await self.until(f"{name} to be seen", seen)
 
     # what is waited for
 
