@@ -113,6 +113,11 @@ def test_what_a_pod_spells_alike_arrives_as_it_was_written() -> None:
     assert found["containers"][0]["resources"]["requests"] == {"cpu": "2k", "memory": "3000Mi"}
 
 
+def test_the_account_is_stated_where_the_user_names_none() -> None:
+    # what is left out of an apply comes back from the field's old name
+    assert pod({})["serviceAccountName"] == "default"
+
+
 def test_a_spread_without_a_selector_counts_the_workers_of_this_object() -> None:
     own, chosen = pod(WHOLE)["topologySpreadConstraints"]
     selected = deployment(WHOLE)["spec"]["selector"]["matchLabels"]

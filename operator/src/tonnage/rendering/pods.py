@@ -60,7 +60,9 @@ def worker_scheduling(spec: Spec, *, own_labels: Mapping[str, str]) -> Manifest:
         "affinity": _stated(template.affinity) if template.affinity else {},
         "topologySpreadConstraints": spreads,
         "runtimeClassName": template.runtime_class_name,
-        "serviceAccountName": template.service_account_name,
+        # always stated: the API server keeps a copy under the field's old name, serviceAccount, and takes the
+        # account from there when an apply no longer says it
+        "serviceAccountName": template.service_account_name or "default",
     }
     return {name: value for name, value in fields.items() if value}
 
