@@ -9,7 +9,7 @@ from tonnage.api.status import ConditionType
 from tonnage.api.v1alpha1 import Spec
 from tonnage.cluster.inspected import Failure, decode
 from tonnage.cluster.port import JOB, Object
-from tonnage.control.children import apply_children, delete_child, own_child
+from tonnage.control.children import apply_children, delete_child, own_child, own_children
 from tonnage.control.queue import Key, growing_pause
 from tonnage.control.world import Inspection, Known, Pass, World
 from tonnage.gpus.placement import NodeSelection, select_nodes
@@ -52,6 +52,21 @@ async def inspect_model(p: Pass, world: World, *, spec: Spec, reading: Reading) 
         inspection.waiting.add(p.key)
         p.again_in(SHARED_SECONDS)
     return None
+
+
+async def end_other_inspections(p: Pass, world: World, *, reading: Reading) -> None:
+    """A Job of this object that reads what it no longer names is deleted: it may wait for a node for long.
+
+    One that has ended is left to Kubernetes.
+    """
+    for job in own_children(p, world, JOB):
+        if job["metadata"]["name"] != inspection_name(p.owner, reading) and not _has_ended(job):
+            await delete_child(p, world, JOB, job)
+
+
+def _has_ended(job: Object) -> bool:
+    conditions = job.get("status", {}).get("conditions", ())
+    return any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in conditions)
 
 
 def _tell(p: Pass, inspection: Inspection, failure: Failure | None) -> None:

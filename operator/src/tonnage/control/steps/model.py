@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from tonnage.api.status import ConditionType
 from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT, Object
 from tonnage.control.children import own_child, own_children
-from tonnage.control.steps.inspect import inspect_model
+from tonnage.control.steps.inspect import end_other_inspections, inspect_model
 from tonnage.control.world import Known, Pass, World
 from tonnage.models import ResolvedModel
 from tonnage.rendering.inspection import Reading, reading_of
@@ -25,6 +25,7 @@ async def resolve_model(p: Pass, world: World) -> bool:
         return False
     p.reading = reading_of(p.spec, annotations=p.body["metadata"].get("annotations", {}))
     _turn_to(p, world, reading=p.reading)
+    await end_other_inspections(p, world, reading=p.reading)
     own = _own(p, world, source=p.reading.source)
     known = _fresh(own, p.reading) or _of_others(p, world, reading=p.reading)
     if known is None:
