@@ -23,7 +23,7 @@ help: ## show this list
 
 venv: .venv/.ready ## make .venv with all tools
 
-.PHONY: help venv prerequisites demo demo-down test test-unit test-cluster test-e2e bench-heal bench-memory bench-operator soak soak-hostile lint format crd soak-crash reliability
+.PHONY: help venv prerequisites demo demo-down test test-unit test-cluster test-e2e bench-heal bench-memory bench-operator soak soak-hostile soak-sequences lint format crd soak-crash reliability
 prerequisites: .venv/.ready
 	@tests/harness/prerequisites.sh cluster
 
@@ -54,7 +54,7 @@ bench-memory: .venv/.ready ## KV tokens and weights of ours and of five public e
 bench-operator: prerequisites ## latency, burst, writes, restart, CPU and memory of the operator beside a floor (root; 12 minutes)
 	@PYTHONPATH=tests $(PYTHON) -m bench.operator
 
-soak: soak-hostile soak-crash ## all long runs
+soak: soak-hostile soak-crash soak-sequences ## all long runs
 
 soak-hostile: .venv/.ready ## 100,000 hostile config.json files: clean refusals or sane answers only (10 minutes)
 	@PYTHONPATH=tests $(PYTHON) -m soak.hostile
@@ -67,11 +67,14 @@ reliability: prerequisites ## all faults, and the table of docs/reliability.md f
 	@TONNAGE_RELIABILITY=build/reliability.json $(PYTEST) -q $(FAULTS)
 	@PYTHONPATH=tests $(PYTHON) -m cluster.reliability build/reliability.json
 
+soak-sequences: prerequisites ## 1,000 histories of generated objects on a real API server: idempotent, independent of the past (TONNAGE_SEED=)
+	@PYTHONPATH=tests $(PYTHON) -m soak.sequences
+
 lint: .venv/.ready ## style, types, layers
 	@.venv/bin/ruff check -q .
 	@.venv/bin/ruff format -q --check .
 	@.venv/bin/mypy operator/src worker/src
-	@MYPYPATH=tests:operator/src .venv/bin/mypy tests/harness tests/bench tests/soak tests/conftest.py
+	@MYPYPATH=tests:operator/src .venv/bin/mypy tests/harness tests/bench tests/sequences tests/soak tests/conftest.py
 	@.venv/bin/lint-imports
 
 format: .venv/.ready ## let ruff format everything
