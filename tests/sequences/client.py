@@ -24,6 +24,7 @@ from tonnage.rendering.names import DEPLOYMENT as OWNER_LABEL
 USER, OTHER = "sequences-user", "somebody-else"
 _ANSWERED = "test.tonnage.dev/termination-message"
 _WATCHED = ((LLM_DEPLOYMENT, ""), *((kind, f"{MANAGED_BY}={MANAGER}") for kind in (*CHILDREN, POD)))
+_TOO_EARLY, _RETRY_SECONDS = 429, 1.0
 _EXIT_CODE = "test.tonnage.dev/exit-code"
 Key = tuple[str, str]
 
@@ -72,12 +73,20 @@ class Client:
 
     async def list(self, kind: Kind, selector: str) -> tuple[list[Object], str]:
         """All objects of a kind that carry the labels, and the version at which."""
-        query = {"labelSelector": selector}
-        async with self._session.get(self._all(kind), params=query) as answer:
-            answer.raise_for_status()
-            found = await answer.json()
+        while (found := await self._listed(kind, selector)) is None:
+            await asyncio.sleep(_RETRY_SECONDS)
         items = [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in found["items"]]
         return items, found["metadata"]["resourceVersion"]
+
+    async def _listed(self, kind: Kind, selector: str) -> Object | None:
+        """None where the server asks to come again: it prepares the storage of a new definition."""
+        query = {"labelSelector": selector}
+        async with self._session.get(self._all(kind), params=query) as answer:
+            if answer.status == _TOO_EARLY:
+                return None
+            answer.raise_for_status()
+            found: Object = await answer.json()
+            return found
 
     async def watch(self, kind: Kind, selector: str, version: str) -> AsyncIterator[tuple[str, Object]]:
         """Events after a version until the server ends the watch: ADDED, MODIFIED, DELETED or ERROR."""
