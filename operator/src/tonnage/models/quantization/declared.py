@@ -1,4 +1,4 @@
-"""quantization_config, compression_config and hf_quant_config.json -> a `Quantization`.
+"""What a declaration of quantization means: the method, and its reader.
 
 What the engine makes of a declaration: vllm/config/model.py `_verify_quantization`,
 transformers_utils/config.py and model_arch_config_convertor.py `_normalize_quantization_config`,
@@ -8,13 +8,13 @@ utils/torch_utils.py `get_kv_cache_quant_algo_string` (0.32.0).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from tonnage.models.fields import Fields
 from tonnage.models.parameters import Tile, whole
 from tonnage.models.quantization import compressed
 from tonnage.models.quantization.awq import read_awq
+from tonnage.models.quantization.checkpoint import WHERE, Quantization
 from tonnage.models.quantization.compressed import read_compressed
 from tonnage.models.quantization.deepseek import read_deepseek_v4
 from tonnage.models.quantization.formats import Format
@@ -26,35 +26,21 @@ from tonnage.models.quantization.names import NAMINGS, Naming
 from tonnage.models.quantization.select import Declaration, Module, Reader, Selected, unsupported
 from tonnage.models.schemes import Matrix, Scheme, Unquantized
 
-_WHERE: Final = "config.json quantization_config"
 _KIMI_K3: Final = "KimiK3ForConditionalGeneration"
 _DEEPSEEK_V4: Final = ("deepseek_v4", "deepseek_v4_text", "deepseek_v41", "deepseek_v41_text")
 _HEADS: Final = ("lm_head", "language_model.lm_head")
 _KV_ALGORITHMS: Final = {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantization:
-    """`method` is the engine's name of the declared method ("fp8", "modelopt_fp4") or None; `known` says
-    that `scheme` is that method's, and `kv_dtype` the KV dtype that the engine takes for "auto", None where
-    it takes the model's."""
-
-    method: str | None
-    scheme: Scheme
-    kv_dtype: str | None = None
-    known: bool = True
-
-
-def read_quantization(
-    root: Fields, text: Fields, hf_quant_config: Mapping[str, object] | None
+def read_declared(
+    declared: Fields, root: Fields, text: Fields, hf_quant_config: Mapping[str, object] | None
 ) -> Quantization:
-    """The quantization that the files of a checkpoint declare; `text` is the text part of a wrapper.
+    """What a declaration means; `text` is the text part of a wrapper.
 
     Raises `ConfigError` for declarations that the engine refuses too.
     """
-    declared = _declared(root, text, hf_quant_config)
-    method = None if declared is None else _method(declared, root)
-    if declared is None or method is None:
+    method = _method(declared, root)
+    if method is None:
         return Quantization(method=None, scheme=Unquantized())
     # MiniCPM3 has latent projections, but the engine caches its full keys and values.
     latent = text.raw("kv_lora_rank") is not None and text.optional_text("model_type") != "minicpm3"
@@ -77,20 +63,6 @@ def read_quantization(
         kv_dtype=_kv_dtype(declared, method, latent=latent),
         known=scheme is not None,
     )
-
-
-def _declared(root: Fields, text: Fields, beside: Mapping[str, object] | None) -> Fields | None:
-    """The declaration that counts: config.json's, ModelOpt's file, the text part's."""
-    stated = root.optional_object("quantization_config")
-    if stated is None and beside is not None:
-        return Fields(beside, where="hf_quant_config.json")
-    for fields, key in (
-        (root, "compression_config"),
-        (text, "quantization_config"),
-        (text, "compression_config"),
-    ):
-        stated = fields.optional_object(key) if stated is None else stated
-    return None if stated is None else Fields(stated, where=_WHERE)
 
 
 def _method(declared: Fields, root: Fields) -> str | None:
@@ -117,9 +89,9 @@ def _method(declared: Fields, root: Fields) -> str | None:
 
 def _stated_method(declared: Fields) -> str:
     """`_normalize_quantization_config`: ModelOpt's own file names an algorithm instead of a method."""
-    producer = Fields(declared.optional_object("producer") or {}, where=_WHERE)
+    producer = Fields(declared.optional_object("producer") or {}, where=WHERE)
     inner = declared.raw("quantization")
-    own = Fields(inner if isinstance(inner, dict) else {}, where=_WHERE)
+    own = Fields(inner if isinstance(inner, dict) else {}, where=WHERE)
     algorithm = own.optional_text("quant_algo")
     is_modelopt = producer.optional_text("name") == "modelopt" or own.raw("modelopt_quant_config") is not None
     if is_modelopt and algorithm is not None:
@@ -177,7 +149,7 @@ def _kv_dtype(declared: Fields, method: str, *, latent: bool) -> str | None:
     if not _stated_method(declared).startswith("modelopt"):
         return None
     inner = declared.raw("quantization")
-    places = [Fields(inner, where=_WHERE)] if isinstance(inner, dict) else []
+    places = [Fields(inner, where=WHERE)] if isinstance(inner, dict) else []
     for key in ("kv_cache_scheme", "kv_cache_quant_algo"):
         for fields in (*places, declared):
             value = fields.raw(key)
