@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +20,14 @@ from typing import Any
 
 import yaml
 
+from harness.audit import Write
 from harness.chart import ENGINE_VERSION, NAMESPACE, RELEASE
 from harness.cluster import Cluster
 from harness.paths import BIN, REPOSITORY
 from harness.steps import run
 from harness.waiting import wait_until
 
+CALM_SECONDS = 6.0
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
 COMMAND = (sys.executable, "-P", "-m", "tonnage.control")
 RIGHTS = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
@@ -173,3 +176,22 @@ def _dead(operator: OperatorProcess) -> bool:
     if operator.process.poll() is not None:
         raise AssertionError(f"the operator ended: {operator.log.read_text()[-2000:]}")
     return False
+
+
+def written_in(cluster: Cluster, namespace: str, *, after: int) -> list[Write]:
+    """The operator's writes in a namespace; those of earlier tests may still be ending."""
+    return cluster.audit.writes(after=after, user=ACCOUNT, namespace=namespace)
+
+
+def settled(cluster: Cluster, namespace: str) -> int:
+    """Wait until all that was on its way is written: a position in the audit log after it.
+
+    A status that is not urgent is held back for some seconds.
+    """
+
+    def calm() -> int:
+        position = cluster.audit.position()
+        time.sleep(CALM_SECONDS)
+        return 0 if written_in(cluster, namespace, after=position) else position
+
+    return wait_until("calm", calm, seconds=120)

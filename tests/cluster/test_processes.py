@@ -9,7 +9,7 @@ import pytest
 
 from cluster.conftest import HEALTH_PORT
 from cluster.objects import deployed, llm, wait_for
-from cluster.operator_process import ACCOUNT, install_rights, operator_process
+from cluster.operator_process import install_rights, operator_process, settled, written_in
 from harness import lifecycle
 from harness.cluster import Cluster
 from harness.waiting import wait_until
@@ -22,13 +22,13 @@ def test_a_restarted_operator_writes_nothing_but_its_lease(cluster: Cluster, nam
         cluster.apply(llm(), llm("other"), namespace=namespace)
         for name in ("chat", "other"):
             wait_for(cluster, "Available", "True", namespace=namespace, name=name)
-        time.sleep(2)
+        settled(cluster, namespace)
     position = cluster.audit.position()
     with operator_process(cluster, port=HEALTH_PORT, identity="after") as operator:
         wait_until("the lease", operator.leads)
         wait_until("a pass", lambda: operator.metric("tonnage_reconciles_total") >= 2)
         time.sleep(3)
-        written = [w for w in cluster.audit.writes(after=position, user=ACCOUNT) if w.resource != "leases"]
+        written = written_in(cluster, namespace, after=position)
     assert written == []
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 
 from cluster.objects import llm, wait_for
-from cluster.operator_process import ACCOUNT, OperatorProcess
+from cluster.operator_process import ACCOUNT, OperatorProcess, settled, written_in
 from harness.audit import Write
 from harness.cluster import Cluster
 from harness.simulated_workers import ALL, SimulatedWorkers, simulated_workers
@@ -53,12 +53,12 @@ def test_at_rest_nothing_is_written_but_the_lease(
 
     cluster.apply(llm("wide", replicas=WIDE), namespace=namespace)
     wait_for(cluster, "Ready", "True", namespace=namespace, name="wide", seconds=120)
-    _settle(cluster, namespace)
+    settled(cluster, namespace)
     position = cluster.audit.position()
     # of the wide one every answer moves the mean; the others cross steps from one answer to the next
     workers.use_kv({ALL: [1.0, 0.4, 0.7, 0.2]})
     time.sleep(TRAFFIC_SECONDS)
-    written = _mine(cluster, namespace, position)
+    written = written_in(cluster, namespace, after=position)
     assert {w.what for w in written} == {"patch llmdeployments/status"}
     times: defaultdict[str, list[float]] = defaultdict(list)
     for write in written:
@@ -78,24 +78,8 @@ def _verified(cluster: Cluster, namespace: str) -> int:
 
 
 def _written_at_rest(cluster: Cluster, namespace: str) -> list[Write]:
-    position = _settle(cluster, namespace)
+    position = settled(cluster, namespace)
     time.sleep(REST_SECONDS)
-    seen = _mine(cluster, namespace, position)
+    seen = written_in(cluster, namespace, after=position)
     assert [w.what for w in cluster.audit.writes(after=position, user=ACCOUNT, resource="leases")]
     return seen
-
-
-def _settle(cluster: Cluster, namespace: str) -> int:
-    """Until what was on its way is told: a position from which on nothing was written for a while."""
-
-    def calm() -> int:
-        position = cluster.audit.position()
-        time.sleep(6)
-        return 0 if _mine(cluster, namespace, position) else position
-
-    return wait_until("calm", calm, seconds=120)
-
-
-def _mine(cluster: Cluster, namespace: str, position: int) -> list[Write]:
-    """The operator's writes here; namespaces of earlier tests may still be ending."""
-    return cluster.audit.writes(after=position, user=ACCOUNT, namespace=namespace)
