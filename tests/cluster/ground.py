@@ -400,7 +400,7 @@ async def open_ground(cluster: Cluster, name: str) -> AsyncIterator[Ground]:
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
     make_claim(cluster, Path("/models"), namespace=namespace)
     add_node(cluster, namespace, cpu="512", memory="4Ti", extended={"pods": "2000"})
-    _grant_leases(cluster)
+    cluster.apply(*_leases(), namespace=NAMESPACE)
     account = cluster.account_kubeconfig(RELEASE, namespace=NAMESPACE)
     try:
         async with AsyncExitStack() as stack:
@@ -412,6 +412,8 @@ async def open_ground(cluster: Cluster, name: str) -> AsyncIterator[Ground]:
             await ground.watch()
             yield ground
     finally:
+        # other tests ask what the operator's account may do
+        cluster.remove(*_leases())
         remove_node(cluster, namespace)
         cluster.delete("namespace", namespace, wait=False)
         cluster.delete("pv", f"{namespace}-models", wait=False)
@@ -427,13 +429,13 @@ async def client_of(kubeconfig: Path) -> ApiClient:
     return ApiClient(configuration)
 
 
-def _grant_leases(cluster: Cluster) -> None:
+def _leases() -> list[Object]:
     """Each operator of a test has a lease of its own; the chart grants the one of the release."""
     verbs = ["get", "create", "update"]
     rule = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": verbs}
     meta = {"name": "leases-of-tests", "namespace": NAMESPACE}
     api = "rbac.authorization.k8s.io"
-    cluster.apply(
+    return [
         {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": meta, "rules": [rule]},
         {
             "apiVersion": f"{api}/v1",
@@ -442,5 +444,4 @@ def _grant_leases(cluster: Cluster) -> None:
             "roleRef": {"apiGroup": api, "kind": "Role", "name": meta["name"]},
             "subjects": [{"kind": "ServiceAccount", "name": RELEASE, "namespace": NAMESPACE}],
         },
-        namespace=NAMESPACE,
-    )
+    ]
