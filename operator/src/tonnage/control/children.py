@@ -170,9 +170,11 @@ def _owners(body: Object) -> Sequence[Mapping[str, str]]:
 
 
 async def delete_child(p: Pass, world: World, kind: Kind, body: Object) -> None:
-    """Delete one child of ours; anything else of that name is left alone."""
-    if not is_ours(body, p):
-        return
+    """Delete one child of ours, once; anything else of that name is left alone."""
     meta = body["metadata"]
+    # the next pass may come before the watch tells that it is gone
+    if not is_ours(body, p) or meta["uid"] in p.memory.deleted:
+        return
     await world.cluster.delete(kind, namespace=meta["namespace"], name=meta["name"], uid=meta["uid"])
+    p.memory.deleted.add(meta["uid"])
     p.memory.applied.pop((kind, meta["name"]), None)

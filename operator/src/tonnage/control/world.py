@@ -119,6 +119,7 @@ class Memory:
 
     uid: str
     applied: dict[tuple[Kind, str], Applied] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
     asked: dict[str, Asked] = field(default_factory=dict)
     reading: Reading | None = None
     known: Known | None = None
