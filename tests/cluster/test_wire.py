@@ -15,10 +15,12 @@ from cluster.ground import Ground, Workers, client_of, open_ground
 from cluster.reliability import Report
 from cluster.test_faults import CHANGED, live
 from cluster.test_killed import killable
+from harness.audit import Write
 from harness.chart import NAMESPACE, RELEASE
 from harness.cluster import Cluster
 from harness.restart import restart_api_server
 from harness.wire import Fault, Request, ResetError, Wire, kubeconfig_through, open_wire
+from tonnage.cluster.kubernetes import SILENCE_SECONDS as WATCH_SILENCE_SECONDS
 from tonnage.cluster.kubernetes import KubernetesCluster
 
 pytestmark = pytest.mark.cluster
@@ -29,13 +31,15 @@ ON_THEIR_WAY_SECONDS = 1.5
 
 
 @asynccontextmanager
-async def wired(cluster: Cluster, ground: Ground) -> AsyncIterator[tuple[Wire, Between]]:
+async def wired(
+    cluster: Cluster, ground: Ground, *, silence_seconds: float = WATCH_SILENCE_SECONDS
+) -> AsyncIterator[tuple[Wire, Between]]:
     """A wire, and ports that lead through it."""
     account = cluster.account_kubeconfig(RELEASE, namespace=NAMESPACE)
     with open_wire(cluster) as wire:
         client = await client_of(kubeconfig_through(wire, account))
         try:
-            port = KubernetesCluster(client, silence_seconds=SILENCE_SECONDS)
+            port = KubernetesCluster(client, silence_seconds=silence_seconds)
             yield wire, Between(port, Workers())
         finally:
             await client.close()
@@ -59,7 +63,10 @@ class Silent(Fault):
 
 
 async def test_a_silent_watch_is_noticed(cluster: Cluster, report: Report) -> None:
-    async with open_ground(cluster, "silent") as ground, wired(cluster, ground) as (wire, ports):
+    async with (
+        open_ground(cluster, "silent") as ground,
+        wired(cluster, ground, silence_seconds=SILENCE_SECONDS) as (wire, ports),
+    ):
         operator = ground.operator(ports, lease="silent")
         await operator.start()
         await operator.leads()
@@ -100,16 +107,22 @@ class Resets(Fault):
             raise ResetError
 
 
-async def test_connections_that_are_cut_change_nothing(cluster: Cluster, report: Report) -> None:
-    async with open_ground(cluster, "resets") as ground, wired(cluster, ground) as (wire, ports):
-        operator = ground.operator(ports, lease="resets")
+async def live_under(cluster: Cluster, name: str, fault: Fault) -> list[Write]:
+    """An object lives under a fault as one did without it; the operator's writes that were refused."""
+    async with open_ground(cluster, name) as ground, wired(cluster, ground) as (wire, ports):
+        operator = ground.operator(ports, lease=name)
         await operator.start()
         expected = await live(ground, "whole", None)
-        wire.fault = fault = Resets()
-        await live(ground, "case-cut", expected)
+        wire.fault = fault
+        await live(ground, f"under-{name}", expected)
         await operator.stop()
-        assert ground.refused_writes() == []
-        report.row("connections reset", injected=fault.injected, result="states as undisturbed")
+        return ground.refused_writes()
+
+
+async def test_connections_that_are_cut_change_nothing(cluster: Cluster, report: Report) -> None:
+    fault = Resets()
+    assert await live_under(cluster, "resets", fault) == []
+    report.row("connections reset", injected=fault.injected, result="states as undisturbed")
 
 
 class Busy(Fault):
@@ -141,20 +154,14 @@ class Busy(Fault):
 
 
 async def test_the_wish_of_a_busy_server_is_heeded(cluster: Cluster, report: Report) -> None:
-    async with open_ground(cluster, "busy") as ground, wired(cluster, ground) as (wire, ports):
-        operator = ground.operator(ports, lease="busy")
-        await operator.start()
-        expected = await live(ground, "whole", None)
-        wire.fault = fault = Busy()
-        await live(ground, "case-wish", expected)
-        await operator.stop()
-        report.row(
-            "429 with Retry-After on the wire",
-            injected=fault.injected,
-            result=f"states as undisturbed; requests in the {WISH_SECONDS} s after a refusal: "
-            f"{len(fault.early)}",
-        )
-        assert fault.early == []
+    fault = Busy()
+    await live_under(cluster, "busy", fault)
+    report.row(
+        "429 with Retry-After on the wire",
+        injected=fault.injected,
+        result=f"states as undisturbed; requests in the {WISH_SECONDS} s after a refusal: {len(fault.early)}",
+    )
+    assert fault.early == []
 
 
 async def test_after_a_restart_of_the_api_server_it_goes_on(cluster: Cluster, report: Report) -> None:
