@@ -88,9 +88,11 @@ class Between:
         finally:
             await stream.aclose()
 
-    async def apply(self, kind: Kind, body: Object) -> Object:
+    async def apply(self, kind: Kind, body: Object, *, force: bool = True) -> Object:
         """See `Cluster`."""
-        return await self.around(_of("apply", kind, body), lambda: self._cluster.apply(kind, body))
+        return await self.around(
+            _of("apply", kind, body), lambda: self._cluster.apply(kind, body, force=force)
+        )
 
     async def overwrite(self, kind: Kind, body: Object) -> Object:
         """See `Cluster`."""

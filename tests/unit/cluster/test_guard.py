@@ -47,7 +47,7 @@ class Server:
         self._called()
         yield Event("BOOKMARK", {"metadata": {"resourceVersion": "1"}})
 
-    async def apply(self, _kind: Kind, body: Object) -> Object:
+    async def apply(self, _kind: Kind, body: Object, *, force: bool = True) -> Object:
         self._called()
         return body
 

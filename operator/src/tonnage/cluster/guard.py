@@ -64,9 +64,9 @@ class GuardedCluster:
             self._heed(error)
             raise
 
-    async def apply(self, kind: Kind, body: Object) -> Object:
+    async def apply(self, kind: Kind, body: Object, *, force: bool = True) -> Object:
         """See `Cluster`."""
-        return await self._write(lambda: self._cluster.apply(kind, body))
+        return await self._write(lambda: self._cluster.apply(kind, body, force=force))
 
     async def overwrite(self, kind: Kind, body: Object) -> Object:
         """See `Cluster`."""

@@ -141,11 +141,14 @@ class KubernetesCluster:
         finally:
             response.close()
 
-    async def apply(self, kind: Kind, body: Object) -> Object:
-        """Server-side apply with force under the operator's field manager; the object as stored."""
+    async def apply(self, kind: Kind, body: Object, *, force: bool = True) -> Object:
+        """Server-side apply under the operator's field manager; the object as stored.
+
+        Without `force` a field that somebody else has set to another value is a 409.
+        """
         meta = body["metadata"]
         path = f"{_path(kind, meta.get('namespace', ''))}/{meta['name']}"
-        return await self._apply(path, body, manager=FIELD_MANAGER)
+        return await self._apply(path, body, manager=FIELD_MANAGER, force=force)
 
     async def overwrite(self, kind: Kind, body: Object) -> Object:
         """Merge patch: our lists replace what is there, whoever added to it; the object as stored."""
@@ -166,9 +169,9 @@ class KubernetesCluster:
         """Server-side apply of the status subresource under its own field manager."""
         meta = body["metadata"]
         path = f"{_path(kind, meta['namespace'])}/{meta['name']}/status"
-        return await self._apply(path, body, manager=STATUS_MANAGER)
+        return await self._apply(path, body, manager=STATUS_MANAGER, force=True)
 
-    async def _apply(self, path: str, body: Object, *, manager: str) -> Object:
+    async def _apply(self, path: str, body: Object, *, manager: str, force: bool) -> Object:
         """Server-side apply as UTF-8: the client's own JSON escapes 🚀 as surrogates, which YAML refuses."""
         return await self._json(
             self._dynamic.request(
@@ -177,7 +180,7 @@ class KubernetesCluster:
                 body=json.dumps(body, ensure_ascii=False).encode(),
                 content_type="application/apply-patch+yaml; charset=utf-8",
                 field_manager=manager,
-                force_conflicts=True,
+                force_conflicts=force,
                 **self._options,
             )
         )
@@ -197,7 +200,9 @@ class KubernetesCluster:
     async def create(self, kind: Kind, body: Object) -> Object:
         """Make an object that must not exist yet (409 if it does); the object as stored."""
         path = _path(kind, body["metadata"]["namespace"])
-        return await self._json(self._dynamic.request("post", path, body=body, **self._options))
+        return await self._json(
+            self._dynamic.request("post", path, body=body, field_manager=FIELD_MANAGER, **self._options)
+        )
 
     async def replace(self, kind: Kind, body: Object) -> Object:
         """Put a whole object; 409 unless its resourceVersion is the current one. The object as stored."""

@@ -113,8 +113,11 @@ class Cluster(Protocol):
         """
         ...
 
-    async def apply(self, kind: Kind, body: Object) -> Object:
-        """Server-side apply with force under the operator's field manager; the object as stored."""
+    async def apply(self, kind: Kind, body: Object, *, force: bool = True) -> Object:
+        """Server-side apply under the operator's field manager; the object as stored.
+
+        Without `force` a field that somebody else has set to another value is a 409.
+        """
         ...
 
     async def overwrite(self, kind: Kind, body: Object) -> Object:

@@ -7,7 +7,16 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from tonnage.api.base import KIND
-from tonnage.cluster.port import BY_KIND, CONFIG_MAP, LLM_DEPLOYMENT, SERVICE, ApiError, Kind, Object
+from tonnage.cluster.port import (
+    BY_KIND,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    LLM_DEPLOYMENT,
+    SERVICE,
+    ApiError,
+    Kind,
+    Object,
+)
 from tonnage.control.world import Applied, Pass, World
 from tonnage.rendering.drift import projection, stamped
 from tonnage.rendering.names import Manifest, owned_by, short_hash
@@ -15,6 +24,7 @@ from tonnage.rendering.names import Manifest, owned_by, short_hash
 T = TypeVar("T")
 ChildId = tuple[Kind, str]
 
+CONFLICT = 409
 INVALID = 422
 # answers that repeating soon does not change: quota, admission, a spec that the API server does not take
 REFUSALS = {400, 403, INVALID}
@@ -48,34 +58,34 @@ def own_children(p: Pass, world: World, kind: Kind) -> list[Object]:
 
 
 async def apply_children(p: Pass, world: World, desired: Sequence[Manifest]) -> None:
-    """Bring children to `desired` where they differ: plans first, the others side by side.
+    """Bring children to `desired` where they differ: side by side, a Deployment after the plan it mounts.
 
     Raises RefusedError if a name belongs to somebody else or the API server refuses what is written,
     OwnerGoneError if the owner no longer exists or its namespace ends, LeavingError if a name is not free
     yet, and ApiError. One that fails keeps none beside it from being written.
     """
-    live = await _live(p, world, desired)
-    plans = [body for body in desired if _kind(body) == CONFIG_MAP]
-    others = [body for body in desired if _kind(body) != CONFIG_MAP]
-    for group in (plans, others):
-        await _side_by_side(_apply_child(p, world, body, live=live[_id(body)]) for body in group)
-
-
-async def _live(p: Pass, world: World, desired: Sequence[Manifest]) -> dict[ChildId, Object | None]:
-    """The children as last seen. Before one is made: does its owner still exist, and is the name free?"""
     live = {_id(body): own_child(p, world, _kind(body), body["metadata"]["name"]) for body in desired}
-    missing = [child for child, body in live.items() if body is None]
-    if missing:
-        owner, *found = await _side_by_side(
-            world.cluster.get(kind, namespace=p.owner.namespace, name=name)
-            for kind, name in ((LLM_DEPLOYMENT, p.owner.name), *missing)
-        )
-        if owner is None or owner["metadata"]["uid"] != p.owner.uid:
-            raise OwnerGoneError(p.owner.name)
-        live.update(zip(missing, found, strict=True))
-        for (kind, name), body in zip(missing, found, strict=True):
-            _require_ours(p, kind, name, body)
-    return live
+    if any(body is None and child in p.memory.applied for child, body in live.items()):
+        await _require_owner(p, world)
+    in_turn = [body for body in desired if _kind(body) in (CONFIG_MAP, DEPLOYMENT)]
+    beside = [body for body in desired if body not in in_turn]
+    await _side_by_side(
+        _apply_in_turn(p, world, bodies, live=live) for bodies in (in_turn, *([body] for body in beside))
+    )
+
+
+async def _require_owner(p: Pass, world: World) -> None:
+    """A child that we wrote is gone: with its owner perhaps, and nobody told us."""
+    owner = await world.cluster.get(LLM_DEPLOYMENT, namespace=p.owner.namespace, name=p.owner.name)
+    if owner is None or owner["metadata"]["uid"] != p.owner.uid:
+        raise OwnerGoneError(p.owner.name)
+
+
+async def _apply_in_turn(
+    p: Pass, world: World, desired: Sequence[Manifest], *, live: Mapping[ChildId, Object | None]
+) -> None:
+    for body in desired:
+        await _apply_child(p, world, body, live=live[_id(body)])
 
 
 def _require_ours(p: Pass, kind: Kind, name: str, found: Object | None) -> None:
@@ -100,7 +110,7 @@ async def _apply_child(p: Pass, world: World, desired: Manifest, *, live: Object
     if live is not None and _settled(p, kind, desired=desired, live=live):
         world.store.absorb(kind, live)
         return
-    stored = await _apply(p, world, kind, desired, exists=live is not None)
+    stored = await _write(p, world, kind, desired, exists=live is not None)
     p.memory.applied[kind, name] = Applied(
         desired_hash=short_hash(desired), accepted_hash=short_hash(projection(stored, desired=desired))
     )
@@ -124,9 +134,11 @@ def _id(body: Manifest) -> ChildId:
     return _kind(body), body["metadata"]["name"]
 
 
-async def _apply(p: Pass, world: World, kind: Kind, desired: Manifest, *, exists: bool) -> Object:
+async def _write(p: Pass, world: World, kind: Kind, desired: Manifest, *, exists: bool) -> Object:
     try:
-        return await _apply_over_edits(world, kind, desired, exists=exists)
+        if not exists:
+            return await _make(p, world, kind, desired)
+        return await _apply_over_edits(world, kind, desired)
     except ApiError as error:
         if error.status not in REFUSALS:
             raise
@@ -136,7 +148,32 @@ async def _apply(p: Pass, world: World, kind: Kind, desired: Manifest, *, exists
         raise RefusedError("ApplyRefused", f"{what} was refused: {error.message}") from error
 
 
-async def _apply_over_edits(world: World, kind: Kind, desired: Manifest, *, exists: bool) -> Object:
+async def _make(p: Pass, world: World, kind: Kind, desired: Manifest) -> Object:
+    """Make a child that is not known to be there. If there is one all the same, it must be ours."""
+    name = desired["metadata"]["name"]
+    if world.store.child(p.key, kind, name) is None:
+        try:
+            return await _make_new(world, kind, desired)
+        except ApiError as error:
+            if error.status != CONFLICT:
+                raise
+    found = await world.cluster.get(kind, namespace=p.owner.namespace, name=name)
+    _require_ours(p, kind, name, found)
+    return await _apply_over_edits(world, kind, desired)
+
+
+async def _make_new(world: World, kind: Kind, desired: Manifest) -> Object:
+    """A 409 if the name is taken; cheaper than to look first.
+
+    A Deployment is applied, so that a later apply removes what it no longer says; its selector conflicts
+    with anybody else's. The others go on to say what they say, and their creation conflicts with everything.
+    """
+    if kind == DEPLOYMENT:
+        return await world.cluster.apply(kind, desired, force=False)
+    return await world.cluster.create(kind, desired)
+
+
+async def _apply_over_edits(world: World, kind: Kind, desired: Manifest) -> Object:
     """Server-side apply. Where an edit by hand makes that invalid, our fields are written over it first.
 
     Apply adds to a list that others changed: a Service with an edited port would hold two of one name.
@@ -144,7 +181,7 @@ async def _apply_over_edits(world: World, kind: Kind, desired: Manifest, *, exis
     try:
         return await world.cluster.apply(kind, desired)
     except ApiError as error:
-        if error.status != INVALID or not exists or kind != SERVICE:
+        if error.status != INVALID or kind != SERVICE:
             raise
     await world.cluster.overwrite(kind, desired)
     return await world.cluster.apply(kind, desired)

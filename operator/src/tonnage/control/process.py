@@ -90,6 +90,7 @@ class Process:
             settings=config.settings,
             clock=Clock(monotonic=time.monotonic, now=rfc3339),
             nodes_readable=self._nodes_readable,
+            pressed=lambda: self.queue.pressing > 0,
         )
         self._reflectors = [
             Reflector(

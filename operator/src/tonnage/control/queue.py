@@ -1,14 +1,21 @@
-"""A keyed work queue: each key at most once in line, one worker per key, growing pauses after failures."""
+"""A keyed work queue: each key at most once in line, one worker per key, growing pauses after failures.
+
+There are two lines. What a user changed is taken first, so that a burst of new objects is deployed before the
+news of the ones already deployed is looked at; the other line is never left waiting for long.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections import OrderedDict
 
 Key = tuple[str, str]
 
 FIRST_BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 60.0
+# of so many keys taken, one is of the second line even while there are keys in the first
+SECOND_LINE_SHARE = 8
 
 
 def growing_pause(failures: int, *, first_seconds: float, most_seconds: float) -> float:
@@ -21,23 +28,33 @@ class KeyedQueue:
     """Keys to reconcile. `add` while a key is worked on puts it in line again when it is done."""
 
     def __init__(self) -> None:
-        self._ready: asyncio.Queue[Key] = asyncio.Queue()
-        self._waiting: set[Key] = set()
+        self._ready = asyncio.Semaphore(0)
+        self._first: OrderedDict[Key, None] = OrderedDict()
+        self._second: OrderedDict[Key, None] = OrderedDict()
+        self._taken = 0
         self._active: set[Key] = set()
-        self._again: set[Key] = set()
+        self._again: dict[Key, bool] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._first) + len(self._second)
 
-    def add(self, key: Key) -> None:
-        """Put a key in line, once."""
+    @property
+    def pressing(self) -> int:
+        """Keys in the first line."""
+        return len(self._first)
+
+    def add(self, key: Key, *, first: bool = False) -> None:
+        """Put a key in line, once; in the first line, also if it was in the second."""
         if key in self._active:
-            self._again.add(key)
-        elif key not in self._waiting:
-            self._waiting.add(key)
-            self._ready.put_nowait(key)
+            self._again[key] = first or self._again.get(key, False)
+        elif key in self._second and first:
+            del self._second[key]
+            self._first[key] = None
+        elif key not in self._first and key not in self._second:
+            (self._first if first else self._second)[key] = None
+            self._ready.release()
 
     def add_after(self, key: Key, *, seconds: float) -> None:
         """Put a key in line later; an earlier timer of the same key stands."""
@@ -69,8 +86,11 @@ class KeyedQueue:
 
     async def take(self) -> Key:
         """The next key; call `done` when its work is finished."""
-        key = await self._ready.get()
-        self._waiting.discard(key)
+        await self._ready.acquire()
+        self._taken += 1
+        turn = self._taken % SECOND_LINE_SHARE == 0
+        line = self._second if self._second and (turn or not self._first) else self._first
+        key, _ = line.popitem(last=False)
         self._active.add(key)
         return key
 
@@ -78,8 +98,7 @@ class KeyedQueue:
         """The work on a key is finished; it goes in line again if it was added meanwhile."""
         self._active.discard(key)
         if key in self._again:
-            self._again.discard(key)
-            self.add(key)
+            self.add(key, first=self._again.pop(key))
 
     def _fire(self, key: Key) -> None:
         self._timers.pop(key, None)

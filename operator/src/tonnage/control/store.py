@@ -6,7 +6,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, NODE, POD, Kind, Object
 from tonnage.cluster.records import node_record, pod_record
@@ -17,6 +17,8 @@ from tonnage.rendering.names import DEPLOYMENT, MODEL, REFRESH_MODEL
 from tonnage.rendering.observations import Pod
 
 V = TypeVar("V")
+
+Intent = tuple[object, ...]
 
 MAX_TOMBSTONES = 4096
 
@@ -46,6 +48,7 @@ class Objects(Mapping[Key, Object]):
 
     def __init__(self) -> None:
         self._packed: dict[Key, Packed] = {}
+        self._intents: dict[Key, Intent] = {}
 
     def __getitem__(self, key: Key) -> Object:
         return self._packed[key].unpack()
@@ -68,13 +71,19 @@ class Objects(Mapping[Key, Object]):
         """resourceVersions of all objects."""
         return [(key, packed.version) for key, packed in self._packed.items()]
 
+    def intent(self, key: Key) -> Intent | None:
+        """What the user wants of an object; None if it is not known."""
+        return self._intents.get(key)
+
     def put(self, key: Key, body: Object) -> None:
         """Keep an object."""
         self._packed[key] = packed_object(body)
+        self._intents[key] = _intent(body)
 
     def drop(self, key: Key) -> None:
         """Forget an object."""
         self._packed.pop(key, None)
+        self._intents.pop(key, None)
 
 
 class Index(Generic[V]):
@@ -145,10 +154,18 @@ class Tombstones:
         }
 
 
-class Store:
-    """Objects by key. `touched` is called with the key of each LLMDeployment that a change concerns."""
+class Touched(Protocol):
+    """Called with the key of each LLMDeployment that a change concerns; `first` where it is the user's."""
 
-    def __init__(self, *, touched: Callable[[Key], None], nodes_changed: Callable[[], None]) -> None:
+    def __call__(self, key: Key, *, first: bool = False) -> None:
+        """See above."""
+        ...
+
+
+class Store:
+    """Objects by key."""
+
+    def __init__(self, *, touched: Touched, nodes_changed: Callable[[], None]) -> None:
         self.objects = Objects()
         self.nodes: dict[str, Node] = {}
         self._pods: Index[Pod] = Index()
@@ -159,13 +176,13 @@ class Store:
         self._numbers = itertools.count(1)
         self._on_touched, self._nodes_changed = touched, nodes_changed
 
-    def touch(self, key: Key) -> None:
-        """Something was learnt that concerns this LLMDeployment: it wants a whole pass."""
+    def touch(self, key: Key, *, first: bool = False) -> None:
+        """Something was learnt that concerns this LLMDeployment: it wants a pass, soon if the user did it."""
         if key in self.objects:
             self._changes[key] = next(self._numbers)
         else:
             self._changes.pop(key, None)
-        self._on_touched(key)
+        self._on_touched(key, first=first)
 
     def changes(self, key: Key) -> int:
         """The number of the last thing learnt of an object; no two are the same."""
@@ -205,8 +222,9 @@ class Store:
             node = node_record(body)
             self._replace_nodes_with({**self.nodes, node.name: node})
         elif kind == LLM_DEPLOYMENT:
+            is_new = _key(body) not in self.objects
             if self.absorb_object(body):
-                self.touch(_key(body))
+                self.touch(_key(body), first=is_new)
         elif kind == POD or self._is_news(kind, body):
             self._take(kind, body)
 
@@ -234,10 +252,11 @@ class Store:
             return False
         if not _newer(body, than=self.objects.version(key)):
             return False
-        known = self.objects.get(key)
+        known = self.objects.intent(key)
         self.objects.put(key, body)
-        if known is not None and _intent(body) != _intent(known):
-            self.touch(key)  # the answer to our write holds an edit, whose own event will be no news
+        if known is not None and _intent(body) != known:
+            # also where the answer to our write holds an edit, whose own event will be no news
+            self.touch(key, first=True)
         return True
 
     def drop_object(self, key: Key, *, uid: str) -> None:
@@ -363,7 +382,7 @@ def _model(body: Object) -> str:
     return str(body["metadata"].get("labels", {}).get(MODEL, ""))
 
 
-def _intent(body: Object) -> tuple[object, ...]:
+def _intent(body: Object) -> Intent:
     """What a user changes of an object: a status write changes none of it."""
     meta = body["metadata"]
     asked = meta.get("annotations", {}).get(REFRESH_MODEL)

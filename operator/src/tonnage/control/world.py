@@ -133,7 +133,7 @@ class Memory:
 
 @dataclass(slots=True)
 class World:
-    """The process: ports, stores, settings and clock."""
+    """The process: ports, stores, settings and clock. `pressed`: do changed specs wait to be acted on?"""
 
     cluster: Cluster
     scraper: Scraper
@@ -141,6 +141,7 @@ class World:
     settings: Settings
     clock: Clock
     nodes_readable: Callable[[], bool] = lambda: True
+    pressed: Callable[[], bool] = lambda: False
     models: dict[tuple[str, str], Known] = field(default_factory=dict)
     inspections: dict[tuple[str, str], Inspection] = field(default_factory=dict)
     memories: dict[Key, Memory] = field(default_factory=dict)

@@ -18,6 +18,10 @@ from tonnage.rendering.status import compute_status
 
 logger = logging.getLogger(__name__)
 
+# while specs wait, what is deployed comes before what is told; but not for ever
+PRESSED_SECONDS = 3.0
+MOST_PRESSED_SECONDS = 30.0
+
 
 async def report_status(p: Pass, world: World) -> bool:
     """Write the status if it differs from the one before, and post Events for what changed in it."""
@@ -54,6 +58,8 @@ def _worth_a_write(p: Pass, world: World, new: News | None) -> bool:
     # a first answer that is still awaited would make another status, and it comes within seconds
     if new is not News.GENERATION and p.unanswered:
         wait = max(wait, new.hold_seconds)
+    if world.pressed() and now - begun < MOST_PRESSED_SECONDS:
+        wait = max(wait, PRESSED_SECONDS)
     if wait > 0:
         p.again_in(wait)
     return wait <= 0
