@@ -47,7 +47,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.workers.may_answer.set()
-        self.store = Store(touched=self.touched.append, nodes_changed=lambda: None)
+        self.store = Store(touched=lambda key, _first: self.touched.append(key), nodes_changed=lambda: None)
         self.world = World(
             cluster=None,  # type: ignore[arg-type]
             scraper=self.workers,

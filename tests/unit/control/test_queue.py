@@ -31,6 +31,32 @@ async def test_a_key_added_while_it_is_worked_on_comes_again_and_never_in_parall
     assert len(queue) == 0
 
 
+async def test_the_first_line_is_served_first_and_the_second_is_not_forgotten() -> None:
+    queue = KeyedQueue()
+    for number in range(20):
+        queue.add(("later", str(number)))
+    queue.add(("later", "7"), first=True)
+    for number in range(20):
+        queue.add(("soon", str(number)), first=True)
+    assert (len(queue), queue.pressing) == (40, 21)
+    taken = [await queue.take() for _ in range(24)]
+    assert taken[0] == ("later", "7")
+    assert [key for key in taken if key[0] == "later"][1:] == [("later", str(n)) for n in range(3)]
+    assert queue.pressing == 0
+    assert [await queue.take() for _ in range(16)] == [("later", str(n)) for n in range(3, 20) if n != 7]
+
+
+async def test_a_key_pressed_while_it_is_worked_on_comes_before_the_others() -> None:
+    queue = KeyedQueue()
+    queue.add(A)
+    key = await queue.take()
+    queue.add(B)
+    queue.add(A, first=True)
+    queue.add(A)
+    queue.done(key)
+    assert (await queue.take(), await queue.take()) == (A, B)
+
+
 async def test_the_earlier_timer_stands_and_a_forgotten_key_does_not_come() -> None:
     queue = KeyedQueue()
     queue.add_after(A, seconds=60)

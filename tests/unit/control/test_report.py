@@ -37,7 +37,7 @@ class Desk:
     now: float = 1000.0
 
     def __post_init__(self) -> None:
-        self.store = Store(touched=lambda _key: None, nodes_changed=lambda: None)
+        self.store = Store(touched=lambda _key, _first: None, nodes_changed=lambda: None)
         self.world = World(
             cluster=self,  # type: ignore[arg-type]
             scraper=None,  # type: ignore[arg-type]
@@ -85,6 +85,13 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
 
 async def test_a_new_generation_is_told_at_once(desk: Desk) -> None:
     assert await desk.until_written() == 0
+    assert await desk.until_written(observedGeneration=2) == 0
+
+
+async def test_while_specs_wait_nothing_is_told_but_not_for_ever(desk: Desk) -> None:
+    desk.world.pressed = lambda: True
+    assert await desk.until_written() == pytest.approx(step.MOST_PRESSED_SECONDS, abs=step.PRESSED_SECONDS)
+    desk.world.pressed = lambda: False
     assert await desk.until_written(observedGeneration=2) == 0
 
 

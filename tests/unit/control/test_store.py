@@ -16,8 +16,13 @@ KEY = ("default", "chat")
 class Seen:
     def __init__(self) -> None:
         self.keys: list[Key] = []
+        self.pressing: list[bool] = []
         self.nodes = 0
-        self.store = Store(touched=self.keys.append, nodes_changed=self.node)
+        self.store = Store(touched=self.touch, nodes_changed=self.node)
+
+    def touch(self, key: Key, first: bool) -> None:
+        self.keys.append(key)
+        self.pressing.append(first)
 
     def node(self) -> None:
         self.nodes += 1
@@ -176,6 +181,19 @@ def test_an_edit_in_the_answer_to_our_write_asks_for_a_pass(seen: Seen) -> None:
     assert seen.keys == [KEY, KEY]
     seen.store.absorb_object(later)
     assert seen.keys == [KEY, KEY]
+
+
+def test_what_a_user_did_presses_and_what_others_did_does_not(seen: Seen) -> None:
+    made, told, edited = child(5), child(6, status={}), child(7)
+    for body, generation in ((made, 1), (told, 1), (edited, 2)):
+        body["metadata"]["generation"] = generation
+        seen.pressing.clear()
+        seen.store.put(LLM_DEPLOYMENT, body)
+        assert any(seen.pressing) == (body is not told)
+        assert seen.pressing
+    seen.pressing.clear()
+    seen.store.put(DEPLOYMENT, child())
+    assert seen.pressing == [False]
 
 
 def test_a_list_does_not_take_back_what_our_own_writes_were_answered(seen: Seen) -> None:

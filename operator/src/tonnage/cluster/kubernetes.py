@@ -16,6 +16,7 @@ from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
 from kubernetes.aio.dynamic.resource import Resource
+from pydantic_core import from_json
 
 from tonnage.cluster.port import ApiError, Event, Kind, Listing, Object
 
@@ -213,7 +214,7 @@ class KubernetesCluster:
     async def _json(self, call: Awaitable[Any]) -> Object:
         try:
             response = await self._raw(call)
-            result: Object = await response.json()
+            result: Object = from_json(await response.read())
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise ApiError(0, f"{type(error).__name__}: {error}") from error
         return result
@@ -272,7 +273,7 @@ async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 
 
 def _event(line: bytes) -> Event:
-    data = json.loads(line)
+    data = from_json(line)
     if data["type"] == "ERROR":
         status = data["object"]
         raise ApiError(int(status.get("code", 0)), status.get("message", "watch failed"))

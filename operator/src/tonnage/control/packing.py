@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from typing import Any
+
+from pydantic_core import from_json, to_json
 
 # the fastest: these texts shrink to a quarter all the same
 LEVEL = 1
@@ -12,9 +13,9 @@ LEVEL = 1
 
 def pack(value: Any) -> bytes:
     """A JSON value, packed."""
-    return zlib.compress(json.dumps(value, separators=(",", ":")).encode(), LEVEL)
+    return zlib.compress(to_json(value), LEVEL)
 
 
 def unpack(packed: bytes) -> Any:
     """The value again, a copy of its own."""
-    return json.loads(zlib.decompress(packed))
+    return from_json(zlib.decompress(packed))

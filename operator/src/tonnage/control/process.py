@@ -70,7 +70,9 @@ class Process:
         self.config = config
         self.queue = KeyedQueue()
         self.metrics = Metrics()
-        self.store = Store(touched=self.queue.add, nodes_changed=self._nodes_changed)
+        self.store = Store(
+            touched=lambda key, first: self.queue.add(key, first=first), nodes_changed=self._nodes_changed
+        )
         self.failure = ""
         self._failed = failed
         self._tasks: list[asyncio.Task[None]] = []

@@ -6,7 +6,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, NODE, POD, Kind, Object
 from tonnage.cluster.records import node_record, pod_record
@@ -154,18 +154,13 @@ class Tombstones:
         }
 
 
-class Touched(Protocol):
-    """Called with the key of each LLMDeployment that a change concerns; `first` where it is the user's."""
-
-    def __call__(self, key: Key, *, first: bool = False) -> None:
-        """See above."""
-        ...
-
-
 class Store:
-    """Objects by key."""
+    """Objects by key.
 
-    def __init__(self, *, touched: Touched, nodes_changed: Callable[[], None]) -> None:
+    `touched` is called with the key of each LLMDeployment that a change concerns, and whether it is a user's.
+    """
+
+    def __init__(self, *, touched: Callable[[Key, bool], None], nodes_changed: Callable[[], None]) -> None:
         self.objects = Objects()
         self.nodes: dict[str, Node] = {}
         self._pods: Index[Pod] = Index()
@@ -182,7 +177,7 @@ class Store:
             self._changes[key] = next(self._numbers)
         else:
             self._changes.pop(key, None)
-        self._on_touched(key, first=first)
+        self._on_touched(key, first)
 
     def changes(self, key: Key) -> int:
         """The number of the last thing learnt of an object; no two are the same."""
