@@ -37,7 +37,7 @@ def main() -> None:
             inspections_end(cluster, PROFILE, namespace=NAMESPACE),
         ):
             make_claim(cluster, Path("/models"), namespace=NAMESPACE)
-            cluster.apply(llm(), namespace=NAMESPACE)
+            cluster.apply(llm(replicas=2), namespace=NAMESPACE)
             deployed(cluster, NAMESPACE)
             _measure(cluster)
     finally:

@@ -49,7 +49,7 @@ def test_an_object_becomes_plan_service_budget_and_deployment(
 def test_a_deleted_child_comes_back(
     cluster: Cluster, operator: OperatorProcess, namespace: str, kind: str
 ) -> None:
-    cluster.apply(llm(), namespace=namespace)
+    cluster.apply(llm(replicas=2), namespace=namespace)
     deployed(cluster, namespace)
     name = plan_map(cluster, namespace=namespace)["metadata"]["name"] if kind == "configmap" else "chat"
     before = wait_until(kind, lambda: uid(cluster, kind, name, namespace=namespace))
@@ -57,6 +57,21 @@ def test_a_deleted_child_comes_back(
     wait_until(
         f"a new {kind}", lambda: uid(cluster, kind, name, namespace=namespace) not in ("", before), seconds=50
     )
+
+
+def test_a_budget_is_there_for_more_than_one_replica(
+    cluster: Cluster, operator: OperatorProcess, namespace: str
+) -> None:
+    def budget() -> str:
+        return uid(cluster, "poddisruptionbudget", "chat", namespace=namespace)
+
+    cluster.apply(llm(), namespace=namespace)
+    deployed(cluster, namespace)
+    assert not budget()
+    cluster.kubectl("scale", "llmdep/chat", "--replicas=2", "-n", namespace)
+    wait_until("a budget", budget)
+    cluster.kubectl("scale", "llmdep/chat", "--replicas=1", "-n", namespace)
+    wait_until("the budget to go", lambda: not budget())
 
 
 def test_our_fields_are_reverted_and_others_left_alone(

@@ -32,6 +32,7 @@ DISCOVERY = {"api", "apis"}
 def asked(cluster: Cluster, namespace: str, started_at: int) -> list[Request]:
     """What the operator asked for since it was installed: everything it can be made to ask for."""
     _a_plan_replaces_another(cluster, namespace)
+    _edits_by_hand_are_reverted(cluster, namespace)
     _a_failed_inspection_is_repeated(cluster, namespace)
     _the_lease_is_lost_made_anew_and_given_up(cluster)
     return cluster.audit.requests(after=started_at, user=OPERATOR)
@@ -48,6 +49,26 @@ def _a_plan_replaces_another(cluster: Cluster, namespace: str) -> None:
         "the old plan to be pruned",
         lambda: not uid(cluster, "configmap", old, namespace=namespace),
         seconds=START_SECONDS,
+    )
+
+
+def _edits_by_hand_are_reverted(cluster: Cluster, namespace: str) -> None:
+    """Of all children, the disruption budget of two replicas too; it goes when there is one again."""
+    cluster.kubectl("scale", "llmdep/chat", "--replicas=2", "-n", namespace)
+    wait_until("a budget", lambda: uid(cluster, "poddisruptionbudget", "chat", namespace=namespace))
+    plan = plan_map(cluster, namespace=namespace)["metadata"]["name"]
+    stolen = {"metadata": {"labels": {"tonnage.dev/component": "stolen"}}}
+    for kind, name in (("service", "chat"), ("poddisruptionbudget", "chat"), ("configmap", plan)):
+        cluster.patch(kind, name, stolen, namespace=namespace)
+
+        def reverted(kind: str = kind, name: str = name) -> bool:
+            body = cluster.get(kind, name, namespace=namespace) or {}
+            return bool(body["metadata"]["labels"]["tonnage.dev/component"] != "stolen")
+
+        wait_until(f"our label of the {kind}", reverted)
+    cluster.kubectl("scale", "llmdep/chat", "--replicas=1", "-n", namespace)
+    wait_until(
+        "the budget to go", lambda: not uid(cluster, "poddisruptionbudget", "chat", namespace=namespace)
     )
 
 

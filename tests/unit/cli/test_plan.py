@@ -350,13 +350,8 @@ def test_manifests_are_what_the_operator_would_apply(tonnage: Run, nodes: str) -
     )
     bodies = list(yaml.safe_load_all(output))
     assert code == 0
-    assert [body["kind"] for body in bodies] == [
-        "ConfigMap",
-        "Service",
-        "PodDisruptionBudget",
-        "Deployment",
-    ]
-    container = bodies[3]["spec"]["template"]["spec"]["containers"][0]
+    assert [body["kind"] for body in bodies] == ["ConfigMap", "Service", "Deployment"]
+    container = bodies[2]["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == "worker:1"
     assert "--kv-cache-memory-bytes" in " ".join(container["args"])
     assert all("ownerReferences" not in body["metadata"] for body in bodies)

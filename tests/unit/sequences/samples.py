@@ -30,7 +30,7 @@ THEIRS = {NOTE: "theirs"}
 
 def family(spec: dict[str, Any] | None = None, *, key: Key = KEY, uid: str = "uid-1") -> Family:
     """One planned object with its children and one ready worker per replica."""
-    written = spec or BASE
+    written = spec or {**BASE, "replicas": 2}
     parsed = Spec.model_validate(written)
     owner = Owner(namespace=key[0], name=key[1], uid=uid)
     decision = _decision(parsed)
@@ -52,7 +52,8 @@ def family(spec: dict[str, Any] | None = None, *, key: Key = KEY, uid: str = "ui
     found.object = manifest(*key, copy.deepcopy(written))
     found.object["metadata"] |= {"generation": 1, "uid": uid}
     found.object["status"] = _status(decision, owner, deployment, replicas)
-    for body in (found.object, *(found.children[kind, key[1]] for kind in _NOTED)):
+    noted = [child for (kind, name), child in found.children.items() if kind in _NOTED and name == key[1]]
+    for body in (found.object, *noted):
         body["metadata"]["labels"] = {**body["metadata"].get("labels", {}), **THEIRS}
         body["metadata"]["annotations"] = {**body["metadata"].get("annotations", {}), **THEIRS}
     return found

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
 
 from tonnage.api.base import KIND
 from tonnage.cluster.port import (
@@ -21,7 +21,6 @@ from tonnage.control.world import Applied, Pass, World
 from tonnage.rendering.drift import projection, stamped
 from tonnage.rendering.names import Manifest, owned_by, short_hash
 
-T = TypeVar("T")
 ChildId = tuple[Kind, str]
 
 CONFLICT = 409
@@ -39,7 +38,7 @@ class RefusedError(Exception):
 
 
 class LeavingError(Exception):
-    """A child of an LLMDeployment that had this name before is still being removed: try again soon."""
+    """A child that is not known to be ours has the name, perhaps not for long: try again soon."""
 
 
 class OwnerGoneError(Exception):
@@ -60,6 +59,7 @@ def own_children(p: Pass, world: World, kind: Kind) -> list[Object]:
 async def apply_children(p: Pass, world: World, desired: Sequence[Manifest]) -> None:
     """Bring children to `desired` where they differ: side by side, a Deployment after the plan it mounts.
 
+    A Deployment is made only once all others are there: workers that nobody could reach would hold GPUs.
     Raises RefusedError if a name belongs to somebody else or the API server refuses what is written,
     OwnerGoneError if the owner no longer exists or its namespace ends, LeavingError if a name is not free
     yet, and ApiError. One that fails keeps none beside it from being written.
@@ -67,11 +67,22 @@ async def apply_children(p: Pass, world: World, desired: Sequence[Manifest]) -> 
     live = {_id(body): own_child(p, world, _kind(body), body["metadata"]["name"]) for body in desired}
     if any(body is None and child in p.memory.applied for child, body in live.items()):
         await _require_owner(p, world)
-    in_turn = [body for body in desired if _kind(body) in (CONFIG_MAP, DEPLOYMENT)]
-    beside = [body for body in desired if body not in in_turn]
-    await _side_by_side(
-        _apply_in_turn(p, world, bodies, live=live) for bodies in (in_turn, *([body] for body in beside))
-    )
+
+    def applied(body: Manifest) -> Coroutine[Any, Any, None]:
+        return _apply_child(p, world, body, live=live[_id(body)])
+
+    work = {_id(body): asyncio.create_task(applied(body)) for body in desired if _kind(body) != DEPLOYMENT}
+
+    async def applied_last(body: Manifest) -> None:
+        is_new = live[_id(body)] is None
+        await asyncio.gather(*(task for (kind, _), task in work.items() if is_new or kind == CONFIG_MAP))
+        await applied(body)
+
+    last = [applied_last(body) for body in desired if _kind(body) == DEPLOYMENT]
+    results = await asyncio.gather(*work.values(), *last, return_exceptions=True)
+    for result in results:
+        if result is not None:
+            raise result
 
 
 async def _require_owner(p: Pass, world: World) -> None:
@@ -79,26 +90,6 @@ async def _require_owner(p: Pass, world: World) -> None:
     owner = await world.cluster.get(LLM_DEPLOYMENT, namespace=p.owner.namespace, name=p.owner.name)
     if owner is None or owner["metadata"]["uid"] != p.owner.uid:
         raise OwnerGoneError(p.owner.name)
-
-
-async def _apply_in_turn(
-    p: Pass, world: World, desired: Sequence[Manifest], *, live: Mapping[ChildId, Object | None]
-) -> None:
-    for body in desired:
-        await _apply_child(p, world, body, live=live[_id(body)])
-
-
-def _require_ours(p: Pass, kind: Kind, name: str, found: Object | None) -> None:
-    """May an object of this name be written?"""
-    if found is None or is_ours(found, p):
-        return
-    if any((r["kind"], r["name"]) == (KIND, p.owner.name) for r in _owners(found)):
-        raise LeavingError(f"{kind.kind} {name}")
-    raise RefusedError(
-        "NameTaken",
-        f"{kind.kind} {name} exists and is not owned by {KIND} {p.owner.name}: "
-        f"rename the LLMDeployment or delete the {kind.kind}",
-    )
 
 
 async def _apply_child(p: Pass, world: World, desired: Manifest, *, live: Object | None) -> None:
@@ -115,15 +106,6 @@ async def _apply_child(p: Pass, world: World, desired: Manifest, *, live: Object
         desired_hash=short_hash(desired), accepted_hash=short_hash(projection(stored, desired=desired))
     )
     world.store.absorb(kind, stored)
-
-
-async def _side_by_side(work: Iterable[Awaitable[T]]) -> list[T]:
-    """Await all of them, whatever becomes of each; the first error in their order is raised."""
-    results = await asyncio.gather(*work, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in results if not isinstance(result, BaseException)]
 
 
 def _kind(body: Manifest) -> Kind:
@@ -149,28 +131,41 @@ async def _write(p: Pass, world: World, kind: Kind, desired: Manifest, *, exists
 
 
 async def _make(p: Pass, world: World, kind: Kind, desired: Manifest) -> Object:
-    """Make a child that is not known to be there. If there is one all the same, it must be ours."""
+    """Make a child that is not there; a name that is taken is a 409, so nobody has to look first."""
     name = desired["metadata"]["name"]
-    if world.store.child(p.key, kind, name) is None:
-        try:
-            return await _make_new(world, kind, desired)
-        except ApiError as error:
-            if error.status != CONFLICT:
-                raise
-    found = await world.cluster.get(kind, namespace=p.owner.namespace, name=name)
-    _require_ours(p, kind, name, found)
-    return await _apply_over_edits(world, kind, desired)
+    other = world.store.child(p.key, kind, name)
+    if other is not None and any((r["kind"], r["name"]) == (KIND, p.owner.name) for r in _owners(other)):
+        raise LeavingError(f"{kind.kind} {name}")
+    if other is not None:
+        raise _taken(p, kind, name)
+    try:
+        stored = await _make_new(world, kind, desired)
+    except ApiError as error:
+        if error.status != CONFLICT:
+            raise
+        if (kind, name) in p.memory.taken:
+            raise _taken(p, kind, name) from error
+        # ours perhaps, and the watch has not told of it yet
+        p.memory.taken.add((kind, name))
+        raise LeavingError(f"{kind.kind} {name}") from error
+    p.memory.taken.discard((kind, name))
+    return stored
 
 
 async def _make_new(world: World, kind: Kind, desired: Manifest) -> Object:
-    """A 409 if the name is taken; cheaper than to look first.
-
-    A Deployment is applied, so that a later apply removes what it no longer says; its selector conflicts
-    with anybody else's. The others go on to say what they say, and their creation conflicts with everything.
-    """
+    """A Deployment is applied, so that a later apply removes what it no longer says; its selector is in
+    conflict with anybody else's. The others say the same for good, and are in conflict with everything."""
     if kind == DEPLOYMENT:
         return await world.cluster.apply(kind, desired, force=False)
     return await world.cluster.create(kind, desired)
+
+
+def _taken(p: Pass, kind: Kind, name: str) -> RefusedError:
+    return RefusedError(
+        "NameTaken",
+        f"{kind.kind} {name} exists and is not owned by {KIND} {p.owner.name}: "
+        f"rename the LLMDeployment or delete the {kind.kind}",
+    )
 
 
 async def _apply_over_edits(world: World, kind: Kind, desired: Manifest) -> Object:

@@ -40,12 +40,15 @@ class Operator:
         self._process: Process | None = None
 
     async def start(self) -> None:
-        """Returns when LLMDeployments are served: kopf looks once which resources there are."""
+        """Returns when all was listed: kopf looks once which resources there are, and lists at its start too.
+
+        Two lists of everything at a time would be most of the process's memory.
+        """
         ports = await self._opened.enter_async_context(open_ports(watches=len(watched(self.config))))
         self._process = Process(self.config, ports=ports, failed=self.stop_flag.set, watches_objects=False)
         self._opened.push_async_callback(self._process.stop)
         await self._process.start()
-        await self._process.served()
+        await self._process.listed()
 
     def take(self, event_type: str | None, body: dict[str, Any]) -> None:
         """An event of an LLMDeployment."""

@@ -117,11 +117,10 @@ class Process:
             self._spawn(reflector.run(), name=f"watch {reflector.name}")
         self._spawn(self._lead(), name="leader")
 
-    async def served(self) -> None:
-        """Wait until LLMDeployments were listed, or the right to list them is known to be missing."""
+    async def listed(self) -> None:
+        """Wait until everything was listed once, or the right to list it is known to be missing."""
         for reflector in self._reflectors:
-            if reflector.kind == LLM_DEPLOYMENT:
-                await reflector.settled.wait()
+            await reflector.settled.wait()
 
     def take(self, event_type: str | None, body: Object) -> None:
         """An event of an LLMDeployment, from somebody else's watch; no type where it was listed."""
@@ -176,8 +175,7 @@ class Process:
     # the work
 
     async def _lead(self) -> None:
-        for reflector in self._reflectors:
-            await reflector.settled.wait()
+        await self.listed()
         await self.leader.acquire()
         for number in range(WORKERS):
             self._spawn(self._work(), name=f"worker {number}")

@@ -14,16 +14,20 @@ def build_children(
     kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner, settings: Settings
 ) -> list[Manifest]:
     """The plan's ConfigMap first: the Deployment's pods mount it."""
+    replicas = replicas_of(spec)
     return [
         build_plan_config_map(kept, plan_hash=plan_hash, spec=spec, owner=owner),
-        build_service(owner),
-        build_disruption_budget(owner),
+        *build_access(owner, replicas=replicas),
         build_deployment(
-            kept,
-            plan_hash=plan_hash,
-            spec=spec,
-            owner=owner,
-            settings=settings,
-            replicas=replicas_of(spec),
+            kept, plan_hash=plan_hash, spec=spec, owner=owner, settings=settings, replicas=replicas
         ),
     ]
+
+
+def build_access(owner: Owner, *, replicas: int | None) -> list[Manifest]:
+    """What stands before the workers. One alone needs no budget: with it, it may be evicted all the same.
+
+    None: an autoscaler decides how many there are.
+    """
+    budget = [] if replicas in (0, 1) else [build_disruption_budget(owner)]
+    return [build_service(owner), *budget]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from tonnage.cluster.port import DEPLOYMENT
-from tonnage.control.children import apply_children, own_child
+from tonnage.cluster.port import DEPLOYMENT, DISRUPTION_BUDGET
+from tonnage.control.children import apply_children, delete_child, own_child, own_children
 from tonnage.control.packing import pack, unpack
 from tonnage.control.world import Pass, World
-from tonnage.rendering.children import build_children
+from tonnage.rendering.children import build_access, build_children
 from tonnage.rendering.names import Manifest
-from tonnage.rendering.service import build_disruption_budget, build_service
 
 
 async def bring_children(p: Pass, world: World) -> bool:
@@ -16,6 +15,9 @@ async def bring_children(p: Pass, world: World) -> bool:
     desired = desired_children(p, world)
     p.memory.rendered = pack(desired)
     await apply_children(p, world, desired)
+    if not any(body["kind"] == DISRUPTION_BUDGET.kind for body in desired):
+        for budget in own_children(p, world, DISRUPTION_BUDGET):
+            await delete_child(p, world, DISRUPTION_BUDGET, budget)
     return True
 
 
@@ -25,8 +27,9 @@ async def heal_children(p: Pass, world: World) -> None:
     Of a Deployment that another process rendered, only what does not depend on the spec can be mended.
     """
     rendered = unpack(p.memory.rendered) if p.memory.rendered is not None else []
-    if not rendered and own_child(p, world, DEPLOYMENT, p.owner.name) is not None:
-        rendered = [build_service(p.owner), build_disruption_budget(p.owner)]
+    deployment = own_child(p, world, DEPLOYMENT, p.owner.name)
+    if not rendered and deployment is not None:
+        rendered = build_access(p.owner, replicas=deployment["spec"].get("replicas"))
     await apply_children(p, world, rendered)
 
 
