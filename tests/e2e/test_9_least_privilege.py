@@ -57,19 +57,24 @@ def _edits_by_hand_are_reverted(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("scale", "llmdep/chat", "--replicas=2", "-n", namespace)
     wait_until("a budget", lambda: uid(cluster, "poddisruptionbudget", "chat", namespace=namespace))
     plan = plan_map(cluster, namespace=namespace)["metadata"]["name"]
-    stolen = {"metadata": {"labels": {"tonnage.dev/component": "stolen"}}}
-    for kind, name in (("service", "chat"), ("poddisruptionbudget", "chat"), ("configmap", plan)):
-        cluster.patch(kind, name, stolen, namespace=namespace)
-
-        def reverted(kind: str = kind, name: str = name) -> bool:
-            body = cluster.get(kind, name, namespace=namespace) or {}
-            return bool(body["metadata"]["labels"]["tonnage.dev/component"] != "stolen")
-
-        wait_until(f"our label of the {kind}", reverted)
+    for kind in ("deployment", "service", "poddisruptionbudget", "configmap"):
+        _a_lost_label_is_mended(cluster, kind, plan if kind == "configmap" else "chat", namespace=namespace)
     cluster.kubectl("scale", "llmdep/chat", "--replicas=1", "-n", namespace)
     wait_until(
         "the budget to go", lambda: not uid(cluster, "poddisruptionbudget", "chat", namespace=namespace)
     )
+
+
+def _a_lost_label_is_mended(cluster: Cluster, kind: str, name: str, *, namespace: str) -> None:
+    """Without it the operator does not see the object any more, and asks whose it is."""
+    label = "app.kubernetes.io/managed-by"
+    cluster.patch(kind, name, {"metadata": {"labels": {label: "somebody"}}}, namespace=namespace)
+
+    def mended() -> bool:
+        body = cluster.get(kind, name, namespace=namespace) or {"metadata": {}}
+        return bool(body["metadata"].get("labels", {}).get(label) == "tonnage")
+
+    wait_until(f"the label of the {kind}", mended, seconds=120)
 
 
 def _a_failed_inspection_is_repeated(cluster: Cluster, namespace: str) -> None:
@@ -79,11 +84,12 @@ def _a_failed_inspection_is_repeated(cluster: Cluster, namespace: str) -> None:
     labels = "tonnage.dev/component=inspect,tonnage.dev/deployment=lost"
     (job,) = cluster.find("jobs", namespace=namespace, labels=labels)
     first = job["metadata"]
+    _a_lost_label_is_mended(cluster, "job", first["name"], namespace=namespace)
 
     def anew() -> bool:
         return uid(cluster, "job", first["name"], namespace=namespace) not in ("", first["uid"])
 
-    wait_until("another inspection", anew, seconds=120)
+    wait_until("another inspection", anew, seconds=300)
 
 
 def _the_lease_is_lost_made_anew_and_given_up(cluster: Cluster) -> None:

@@ -38,7 +38,7 @@ class RefusedError(Exception):
 
 
 class LeavingError(Exception):
-    """A child that is not known to be ours has the name, perhaps not for long: try again soon."""
+    """A child of an LLMDeployment that had this name before is still being removed: try again soon."""
 
 
 class OwnerGoneError(Exception):
@@ -131,25 +131,17 @@ async def _write(p: Pass, world: World, kind: Kind, desired: Manifest, *, exists
 
 
 async def _make(p: Pass, world: World, kind: Kind, desired: Manifest) -> Object:
-    """Make a child that is not there; a name that is taken is a 409, so nobody has to look first."""
+    """Make a child that is not known to be there. If there is one all the same, it must be ours."""
     name = desired["metadata"]["name"]
-    other = world.store.child(p.key, kind, name)
-    if other is not None and any((r["kind"], r["name"]) == (KIND, p.owner.name) for r in _owners(other)):
-        raise LeavingError(f"{kind.kind} {name}")
-    if other is not None:
-        raise _taken(p, kind, name)
-    try:
-        stored = await _make_new(world, kind, desired)
-    except ApiError as error:
-        if error.status != CONFLICT:
-            raise
-        if (kind, name) in p.memory.taken:
-            raise _taken(p, kind, name) from error
-        # ours perhaps, and the watch has not told of it yet
-        p.memory.taken.add((kind, name))
-        raise LeavingError(f"{kind.kind} {name}") from error
-    p.memory.taken.discard((kind, name))
-    return stored
+    if world.store.child(p.key, kind, name) is None:
+        try:
+            return await _make_new(world, kind, desired)
+        except ApiError as error:
+            if error.status != CONFLICT:
+                raise
+    # the name is taken: by one of ours that lost its labels, or that no watch has told of yet, perhaps
+    _require_ours(p, kind, name, await world.cluster.get(kind, namespace=p.owner.namespace, name=name))
+    return await _apply_over_edits(world, kind, desired)
 
 
 async def _make_new(world: World, kind: Kind, desired: Manifest) -> Object:
@@ -160,8 +152,13 @@ async def _make_new(world: World, kind: Kind, desired: Manifest) -> Object:
     return await world.cluster.create(kind, desired)
 
 
-def _taken(p: Pass, kind: Kind, name: str) -> RefusedError:
-    return RefusedError(
+def _require_ours(p: Pass, kind: Kind, name: str, found: Object | None) -> None:
+    """May an object of this name be written?"""
+    if found is None or is_ours(found, p):
+        return
+    if any((r["kind"], r["name"]) == (KIND, p.owner.name) for r in _owners(found)):
+        raise LeavingError(f"{kind.kind} {name}")
+    raise RefusedError(
         "NameTaken",
         f"{kind.kind} {name} exists and is not owned by {KIND} {p.owner.name}: "
         f"rename the LLMDeployment or delete the {kind.kind}",
