@@ -17,12 +17,24 @@ def restart_api_server(cluster: Cluster) -> None:
     argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
     os.kill(pid, signal.SIGKILL)
     wait_until("the API server to end", lambda: not _runs(pid))
-    with (cluster.state / "logs" / "apiserver.log").open("ab") as log:
-        process = subprocess.Popen(
-            argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+    process: subprocess.Popen[bytes] | None = None
+
+    def ready() -> str:
+        # threads of the killed one may hold its port for a moment: then this one ends at once
+        nonlocal process
+        if process is None or process.poll() is not None:
+            process = _start(argv, log=cluster.state / "logs" / "apiserver.log")
+            pid_file.write_text(f"{process.pid} {process_started(process.pid)}\n")
+        return cluster.kubectl("get", "--raw", "/readyz", check=False)
+
+    wait_until("the API server", ready, seconds=120)
+
+
+def _start(argv: list[bytes], *, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            argv, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
         )
-    pid_file.write_text(f"{process.pid} {process_started(process.pid)}\n")
-    wait_until("the API server", lambda: cluster.kubectl("get", "--raw", "/readyz", check=False), seconds=120)
 
 
 def _runs(pid: int) -> bool:
