@@ -1,0 +1,109 @@
+"""What planning knows of a cluster: pools of like accelerators, and what is free of them now.
+
+A pool is a set of devices that one plan can use interchangeably: same product, same memory, same way to
+ask for them, same sharing. All figures are of one device unless they say otherwise; memory is in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Vendor(StrEnum):
+    """Who makes a device; CPU stands for the node's own processors."""
+
+    NVIDIA = "NVIDIA"
+    AMD = "AMD"
+    INTEL = "Intel"
+    CPU = "CPU"
+
+
+class Access(StrEnum):
+    """How a pod asks for a device: as an extended resource, by a ResourceClaim, or not at all (CPU)."""
+
+    RESOURCE = "Resource"
+    CLAIM = "Claim"
+    NONE = "None"
+
+
+class Sharing(StrEnum):
+    """Whom a device is shared with.
+
+    A MIG slice has its own memory; MPS clients have a fixed share of it; time-sliced clients see all of it,
+    and nothing keeps one of them from taking it.
+    """
+
+    NONE = "None"
+    MIG = "MIG"
+    MPS = "MPS"
+    TIME_SLICING = "TimeSlicing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolNode:
+    """One node's part of a pool: devices in all and free now, and what pods may still request beside them.
+
+    A device that a bound pod holds is not free; nor is one that an accepted plan has reserved, once
+    reservations were taken off.
+    """
+
+    name: str
+    devices: int
+    free: int
+    cpu_millis: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Like accelerators. `name` is made of what the devices are, never of nodes, and so outlives them.
+
+    `memory_bytes` is what the engine sees as a device's total (CUDA-visible), `memory_source` where that
+    figure is from. `compute_capability` is None for everything but NVIDIA. `resource` is the extended
+    resource or the device class. `clients` is how many pods share one physical device, 1 where none do.
+    `node_labels` pin a pod to the pool's nodes.
+    """
+
+    name: str
+    vendor: Vendor
+    product: str
+    memory_bytes: int
+    memory_source: str
+    access: Access
+    resource: str
+    compute_capability: tuple[int, int] | None = None
+    bandwidth_bytes: int = 0
+    sharing: Sharing = Sharing.NONE
+    mig_profile: str = ""
+    clients: int = 1
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    nodes: tuple[PoolNode, ...] = ()
+
+    @property
+    def devices(self) -> int:
+        """Devices in all, of all nodes."""
+        return sum(node.devices for node in self.nodes)
+
+    @property
+    def free(self) -> int:
+        """Devices free now, of all nodes."""
+        return sum(node.free for node in self.nodes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What could not be used or believed of a node: `reason` for programs, `message` for people."""
+
+    node: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """All pools by name, and every node, or part of one, that is in none of them with the reason."""
+
+    pools: tuple[Pool, ...]
+    problems: tuple[Problem, ...] = ()
