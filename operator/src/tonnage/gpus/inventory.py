@@ -60,10 +60,14 @@ class PoolNode:
 class Pool:
     """Like accelerators. `name` is made of what the devices are, never of nodes, and so outlives them.
 
-    `memory_bytes` is what the engine sees as a device's total (CUDA-visible), `memory_source` where that
-    figure is from. `compute_capability` is None for everything but NVIDIA. `resource` is the extended
-    resource or the device class. `clients` is how many pods share one physical device, 1 where none do.
-    `node_labels` pin a pod to the pool's nodes.
+    `memory_bytes` is what the engine sees as a device's total (CUDA-visible), on the safe side, and
+    `memory_source` where that figure is from; with MPS it is one client's share, with time slicing the whole
+    device. The pool of CPU nodes has 0 there: every node's own `memory_bytes` counts. `compute_capability` is
+    None for everything but NVIDIA; `computes` are the formats, of bf16, fp8 and fp4, that the device has
+    arithmetic for. `bandwidth_bytes` is a second's reads of device memory by the data sheet, of the physical
+    device even where it is shared; 0 where not known. `resource` is the extended resource, or the device
+    class, whose claim needs all of `selectors` (CEL) to get this product and no other. `clients` is how many
+    pods share one physical device, 1 where none do. `node_labels` pin a pod to the pool's nodes.
     """
 
     name: str
@@ -73,7 +77,9 @@ class Pool:
     memory_source: str
     access: Access
     resource: str
+    selectors: tuple[str, ...] = ()
     compute_capability: tuple[int, int] | None = None
+    computes: tuple[str, ...] = ()
     bandwidth_bytes: int = 0
     sharing: Sharing = Sharing.NONE
     mig_profile: str = ""
@@ -90,6 +96,24 @@ class Pool:
     def free(self) -> int:
         """Devices free now, of all nodes."""
         return sum(node.free for node in self.nodes)
+
+    @property
+    def devices_per_pod(self) -> int:
+        """How many devices one pod could use on the largest node, free or not.
+
+        One of a shared or partitioned device: a process can use one MIG instance only ("MIG User Guide",
+        CUDA device enumeration), and two shares may be of the same physical device (README of NVIDIA's
+        k8s-device-plugin, shared access to GPUs).
+        """
+        if self.sharing is not Sharing.NONE:
+            return min(1, self.devices)
+        return max((node.devices for node in self.nodes), default=0)
+
+    @property
+    def free_on_one_node(self) -> int:
+        """The most devices that one pod could be given now."""
+        most = max((node.free for node in self.nodes), default=0)
+        return most if self.sharing is Sharing.NONE else min(1, most)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
