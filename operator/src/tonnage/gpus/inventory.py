@@ -10,14 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tonnage.gpus.cards import Vendor
 
-class Vendor(StrEnum):
-    """Who makes a device; CPU stands for the node's own processors."""
-
-    NVIDIA = "NVIDIA"
-    AMD = "AMD"
-    INTEL = "Intel"
-    CPU = "CPU"
+__all__ = ["Access", "Inventory", "Pool", "PoolNode", "Problem", "Sharing", "Vendor"]
 
 
 class Access(StrEnum):
