@@ -328,7 +328,7 @@ def test_time_sliced_mig_keeps_its_profile() -> None:
         (
             {"gpu.intel.com/product": "Max_1100", "gpu.intel.com/device.count": "2"},
             {"gpu.intel.com/xe": 8},
-            {"max-1100-shared-4": 43.36},
+            {"max-1100-shared-4-xe": 43.36},
             [],
         ),
         (

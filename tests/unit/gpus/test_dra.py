@@ -100,6 +100,8 @@ def test_a_device_whose_part_is_held_is_not_free() -> None:
         ([slice_of([device(attributes={"type": "vfio"})])], None, []),
         ([slice_of([device(attributes={"type": "gpu"})])], None, ["UnknownProduct"]),
         ([slice_of([device(capacity={})])], 1, []),
+        # another driver's idea of the same card's memory is the same pool
+        ([slice_of([device(), device("b", capacity={"memory": 23028 * 2**20})])], 2, []),
         ([slice_of([device()], driver="other.example.com")], None, []),
     ],
 )

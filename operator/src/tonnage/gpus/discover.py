@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from tonnage.gpus import amd, intel, nvidia
 from tonnage.gpus.dra import Published, read_slices
 from tonnage.gpus.inventory import Access, Inventory, Pool, PoolNode, Problem, Vendor
 from tonnage.gpus.nodes import Node
-from tonnage.gpus.offers import Offer
+from tonnage.gpus.offers import NAMED_BY_HAND, Offer
 from tonnage.gpus.placement import Placement, find_obstacle
 from tonnage.gpus.pods import NodeUse, PodUse, uses_by_node
 from tonnage.gpus.slices import DeviceClass, ResourceClaim, ResourceSlice
@@ -18,6 +18,30 @@ from tonnage.gpus.slices import DeviceClass, ResourceClaim, ResourceSlice
 _NO_PLACEMENT: Final = Placement()
 _NO_USE: Final = NodeUse()
 _READERS: Final = ((Vendor.NVIDIA, nvidia), (Vendor.AMD, amd), (Vendor.INTEL, intel))
+_LABELS: Final = frozenset(
+    {
+        *(f"{nvidia.GPU}.{each}" for each in ("product", "memory", "count", "replicas", "sharing-strategy")),
+        *(f"{nvidia.GPU}.compute.{each}" for each in ("major", "minor")),
+        "nvidia.com/mig.strategy",
+        "gpu.intel.com/product",
+        "gpu.intel.com/device.count",
+        "habana.ai/product.name",
+        nvidia.GKE,
+        NAMED_BY_HAND,
+    }
+)
+_PREFIXES: Final = (
+    "nvidia.com/mig-",
+    "amd.com/gpu.product-name",
+    "amd.com/gpu.device-id",
+    "amd.com/gpu.vram",
+    "beta.amd.com/gpu.product-name",
+    "beta.amd.com/gpu.device-id",
+    "beta.amd.com/gpu.vram",
+)
+"""All labels that a reader of device plugins is shown, and the beginnings of others."""
+_Items = tuple[tuple[str, Any], ...]
+_Key = tuple[_Items, _Items, _Items]
 _CPU: Final = Offer(
     Pool(
         name="cpu",
@@ -52,9 +76,23 @@ def take_inventory(
     uses = uses_by_node(pods, without=without)
     published = read_slices(slices, claims=claims, classes=classes, without=without)
     pools = _Pools()
+    read: dict[_Key, _Read] = {}
     for node in sorted(nodes, key=lambda each: each.name):
-        _add_node(pools, node, uses.get(node.name, _NO_USE), published, placement)
+        offers, problems, has_devices = _offers(node, published, read)
+        pools.problems.extend(problems)
+        use = uses.get(node.name, _NO_USE)
+        for offer in offers if has_devices else (_CPU,):
+            _add(pools, node, offer, use, placement)
     return pools.inventory(published.problems)
+
+
+class _Read(NamedTuple):
+    """What device plugins offer on nodes with the same labels and resources; problems are without a node."""
+
+    offers: tuple[Offer, ...]
+    problems: tuple[Problem, ...]
+    vendors: frozenset[Vendor]
+    has_devices: bool
 
 
 @dataclass(slots=True)
@@ -79,21 +117,16 @@ class _Pools:
         )
 
 
-def _add_node(pools: _Pools, node: Node, use: NodeUse, published: Published, placement: Placement) -> None:
-    offers, problems, has_devices = _offers(node, published)
-    pools.problems.extend(problems)
-    if not has_devices:
-        offers = [_CPU]
-    for offer in offers:
-        resource = offer.pool.resource
-        tolerated = frozenset({resource}) if offer.pool.access is Access.RESOURCE else frozenset()
-        obstacle = find_obstacle(node, placement=placement, tolerated=tolerated)
-        if obstacle is not None:
-            pools.problems.append(_obstructed(node, offer, obstacle.reason, obstacle.why))
-            continue
-        taken = use.resources.get(resource, 0) + offer.taken
-        pools.problems.extend(_unhealthy(node, offer))
-        pools.add(offer.pool, _pool_node(node, use, devices=offer.devices, taken=taken))
+def _add(pools: _Pools, node: Node, offer: Offer, use: NodeUse, placement: Placement) -> None:
+    resource = offer.pool.resource
+    tolerated = frozenset({resource}) if offer.pool.access is Access.RESOURCE else frozenset()
+    obstacle = find_obstacle(node, placement=placement, tolerated=tolerated)
+    if obstacle is not None:
+        pools.problems.append(_obstructed(node, offer, obstacle.reason, obstacle.why))
+        return
+    taken = use.resources.get(resource, 0) + offer.taken
+    pools.problems.extend(_unhealthy(node, offer))
+    pools.add(offer.pool, _pool_node(node, use, devices=offer.devices, taken=taken))
 
 
 def _pool_node(node: Node, use: NodeUse, *, devices: int, taken: int) -> PoolNode:
@@ -106,32 +139,52 @@ def _pool_node(node: Node, use: NodeUse, *, devices: int, taken: int) -> PoolNod
     )
 
 
-def _offers(node: Node, published: Published) -> tuple[list[Offer], list[Problem], bool]:
+def _offers(
+    node: Node, published: Published, read: dict[_Key, _Read]
+) -> tuple[Sequence[Offer], list[Problem], bool]:
     """What a node offers, the problems, and whether it has accelerators at all.
 
     Where a device plugin and a driver for claims both offer a vendor's devices, they are the same devices:
     the plugin's are counted, less those that claims hold.
     """
+    plugins = _plugins(node, read)
+    problems = [replace(each, node=node.name) for each in plugins.problems]
+    if node.name not in published.nodes:
+        return plugins.offers, problems, plugins.has_devices
+    claimable = published.offers.get(node.name, {}).values()
+    twice = {each.pool.vendor for each in claimable} & plugins.vendors
+    problems.extend(_offered_twice(node, vendor) for vendor in sorted(twice))
+    counted = [replace(each, taken=published.held[node.name, each.pool.vendor]) for each in plugins.offers]
+    return [*counted, *(each for each in claimable if each.pool.vendor not in twice)], problems, True
+
+
+def _plugins(node: Node, read: dict[_Key, _Read]) -> _Read:
+    """What device plugins offer. Nodes that were bought together say the same; each kind is read once."""
+    key = (
+        tuple(item for item in node.labels.items() if item[0] in _LABELS or item[0].startswith(_PREFIXES)),
+        tuple(node.capacity.items()),
+        tuple(node.allocatable.items()),
+    )
+    found = read.get(key)
+    if found is None:
+        found = read[key] = _read(replace(node, name="", labels=dict(key[0])))
+    return found
+
+
+def _read(node: Node) -> _Read:
     offers: list[Offer] = []
     problems: list[Problem] = []
-    claimable = published.offers.get(node.name, [])
-    has_devices = node.name in published.nodes or nvidia.is_labelled(node)
-    if node.capacity:
-        for vendor, reader in _READERS:
-            if not reader.resources_of(node):
-                continue
-            has_devices = True
+    vendors = set()
+    for vendor, reader in _READERS:
+        if reader.resources_of(node):
             found, trouble = reader.find_offers(node)
-            twice = [each for each in claimable if each.pool.vendor is vendor]
-            if twice:
-                trouble.append(_offered_twice(node, vendor))
-                claimable = [each for each in claimable if each.pool.vendor is not vendor]
-            held = published.held[node.name, vendor]
-            offers.extend(replace(each, taken=held) if held else each for each in found)
+            offers.extend(found)
             problems.extend(trouble)
-    if nvidia.is_labelled(node) and not offers and not claimable and not problems:
-        problems.append(_no_devices(node))
-    return [*offers, *claimable], problems, has_devices
+            vendors.add(vendor)
+    labelled = nvidia.is_labelled(node)
+    if labelled and not vendors:
+        problems.append(Problem(node="", reason="NoDevices", message=_NO_DEVICES))
+    return _Read(tuple(offers), tuple(problems), frozenset(vendors), bool(vendors) or labelled)
 
 
 def _obstructed(node: Node, offer: Offer, reason: str, why: str) -> Problem:
@@ -149,10 +202,6 @@ def _unhealthy(node: Node, offer: Offer) -> Sequence[Problem]:
 
 def _offered_twice(node: Node, vendor: Vendor) -> Problem:
     return Problem(node=node.name, reason="OfferedTwice", message=_TWICE.format(vendor))
-
-
-def _no_devices(node: Node) -> Problem:
-    return Problem(node=node.name, reason="NoDevices", message=_NO_DEVICES)
 
 
 _REMEDIES: Final = {

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from tonnage.gpus.cards import Accelerator, accelerator_named
-from tonnage.gpus.inventory import Access, Problem, Sharing, Vendor
+from tonnage.gpus.inventory import Access, Pool, Problem, Sharing, Vendor
 from tonnage.gpus.memory import Memory, device_memory, instance_memory
 from tonnage.gpus.mig import read_profile
+from tonnage.gpus.nodes import Taint
 from tonnage.gpus.offers import Kind, Offer, build_pool, memory_doubt, unknown_product
-from tonnage.gpus.slices import Device, DeviceClass, DeviceRef, ResourceClaim, ResourceSlice
+from tonnage.gpus.slices import Device, DeviceClass, ResourceClaim, ResourceSlice
 
 _KEEPS_AWAY: Final = frozenset({"NoSchedule", "NoExecute"})
 
@@ -41,23 +42,54 @@ _TYPES: Final[Mapping[tuple[str, str], _Type]] = {
 
 @dataclass(slots=True)
 class Published:
-    """What slices offer: by node, all nodes that have devices, and how many of a vendor claims hold there."""
+    """What slices offer by node and pool, the nodes that have devices, and how many of a vendor are held."""
 
-    offers: dict[str, list[Offer]] = field(default_factory=dict)
+    offers: dict[str, dict[str, Offer]] = field(default_factory=dict)
     nodes: set[str] = field(default_factory=set)
     held: Tally[tuple[str, Vendor]] = field(default_factory=Tally)
     problems: list[Problem] = field(default_factory=list)
 
 
-class _Found(NamedTuple):
-    """A device that can be planned on, and where it is; `taken` if a claim has it or a part of it."""
+class _Alike(NamedTuple):
+    """What devices must have in common to be counted together."""
 
-    ref: DeviceRef
     node: str
+    driver: str
     type: _Type
-    device: Device
-    taken: bool
-    blocked: bool
+    product: str
+    profile: str
+    memory_bytes: int
+    capability: str
+    taints: tuple[Taint, ...]
+
+
+class _Kinds:
+    """Pools by what devices have in common, whatever their node: each is worked out once."""
+
+    def __init__(self, classes: Iterable[DeviceClass]) -> None:
+        self.classes = {each.name for each in classes}
+        self.known: dict[_Alike, tuple[Pool | None, tuple[Problem, ...]]] = {}
+
+    def pool(self, alike: _Alike) -> tuple[Pool | None, tuple[Problem, ...]]:
+        """The pool of these devices, if they can be planned on, and problems without a node."""
+        nowhere = alike._replace(node="")
+        if nowhere not in self.known:
+            self.known[nowhere] = self._read(nowhere)
+        return self.known[nowhere]
+
+    def _read(self, alike: _Alike) -> tuple[Pool | None, tuple[Problem, ...]]:
+        name = alike.product.replace(" ", "_" if alike.type.vendor is Vendor.AMD else "-")
+        if alike.taints:
+            taints = ", ".join(sorted({f"{taint.key}:{taint.effect}" for taint in alike.taints}))
+            return None, (_problem("DeviceTainted", _TAINTED.format(name, alike.driver, taints)),)
+        if alike.type.device_class not in self.classes:
+            return None, (_problem("NoDeviceClass", _NO_CLASS.format(name, alike.type.device_class)),)
+        accelerator, capability = accelerator_named(alike.product), _capability(alike.capability)
+        memory = _total(alike, accelerator)
+        if memory is None or (accelerator is None and capability is None):
+            return None, (unknown_product("", name or "a device without a product name", _UNKNOWN),)
+        doubt = memory_doubt("", name, memory)
+        return build_pool(_kind(alike, name, accelerator, capability), memory), (doubt,) if doubt else ()
 
 
 def read_slices(
@@ -68,19 +100,19 @@ def read_slices(
     without: str = "",
 ) -> Published:
     """What drivers publish, less what claims hold; `without` as in `uses_by_node`."""
-    held = {
+    held: set[tuple[str, str, str]] = {
         ref
         for claim in claims
         if not (without and claim.deployment and f"{claim.namespace}/{claim.deployment}" == without)
         for ref in claim.devices
     }
-    result = Published()
-    known = {each.name for each in classes}
+    result, kinds = Published(), _Kinds(classes)
     for pool in _pools(slices):
         if len(pool) < pool[0].slices_in_pool:
             result.problems.append(_incomplete(pool))
-        else:
-            _add(result, _devices(pool, held), classes=known)
+            continue
+        for alike, counts in _count(pool, held).items():
+            _add(result, alike, counts, kinds)
     return result
 
 
@@ -96,123 +128,114 @@ def _pools(slices: Iterable[ResourceSlice]) -> list[list[ResourceSlice]]:
     return list(pools.values())
 
 
-def _devices(pool: Sequence[ResourceSlice], held: set[DeviceRef]) -> list[_Found]:
-    """The pool's devices of known types, each once, without parts of a device that is offered whole."""
-    every = [(one, device) for one in pool for device in one.devices]
-    refs = {device.name: DeviceRef(one.driver, one.pool, device.name) for one, device in every}
-    left = _counters_left(pool, [device for _, device in every if refs[device.name] in held])
-    largest = _largest(device for one, device in every if _type(one.driver, device))
-    found = []
-    for one, device in every:
-        kind = _type(one.driver, device)
-        if kind is None or any(_memory(device) < largest[each.counter_set] for each in device.consumes):
-            continue
-        ref = refs[device.name]
-        free = ref not in held and all(
-            left.get((each.counter_set, each.counter), 0) >= each.amount for each in device.consumes
-        )
-        blocked = any(taint.effect in _KEEPS_AWAY for taint in device.taints)
-        found.append(_Found(ref, device.node or one.node, kind, device, taken=not free, blocked=blocked))
+def _count(pool: Sequence[ResourceSlice], held: set[tuple[str, str, str]]) -> dict[_Alike, list[bool]]:
+    """The pool's devices of known types, without parts of one that is offered whole: for each whether a claim
+    has it, or a part of it."""
+    counters = _Counters(pool, held)
+    found: dict[_Alike, list[bool]] = {}
+    for one in pool:
+        for device in one.devices:
+            kind = _TYPES.get((one.driver, device.attributes.get("type", "")))
+            if kind is None or counters.is_part(device):
+                continue
+            taken = (one.driver, one.pool, device.name) in held or counters.lacks(device)
+            found.setdefault(_alike(one, device, kind), []).append(taken)
     return found
 
 
-def _type(driver: str, device: Device) -> _Type | None:
-    return _TYPES.get((driver, device.attributes.get("type", "")))
+def _alike(one: ResourceSlice, device: Device, kind: _Type) -> _Alike:
+    attributes = device.attributes
+    return _Alike(
+        device.node or one.node,
+        one.driver,
+        kind,
+        attributes.get(kind.product, ""),
+        attributes.get("profile", ""),
+        device.capacity.get("memory", 0),
+        attributes.get("cudaComputeCapability", ""),
+        tuple(taint for taint in device.taints if taint.effect in _KEEPS_AWAY) if device.taints else (),
+    )
 
 
-def _counters_left(pool: Sequence[ResourceSlice], held: Iterable[Device]) -> Mapping[tuple[str, str], int]:
-    left = {(each.counter_set, each.counter): each.amount for one in pool for each in one.counters}
-    for device in held:
-        for each in device.consumes:
-            left[each.counter_set, each.counter] = left.get((each.counter_set, each.counter), 0) - each.amount
-    return left
+class _Counters:
+    """Shared counters of a pool: what is left of them, and the largest device that draws on each set."""
+
+    def __init__(self, pool: Sequence[ResourceSlice], held: set[tuple[str, str, str]]) -> None:
+        self.left = Tally(
+            {(each.counter_set, each.counter): each.amount for one in pool for each in one.counters}
+        )
+        self.largest: dict[str, int] = {}
+        for one in pool:
+            for device in one.devices:
+                if not device.consumes:
+                    continue
+                if (one.driver, one.pool, device.name) in held:
+                    self.left.subtract(
+                        {(each.counter_set, each.counter): each.amount for each in device.consumes}
+                    )
+                if (one.driver, device.attributes.get("type", "")) in _TYPES:
+                    for each in device.consumes:
+                        most = max(self.largest.get(each.counter_set, 0), device.capacity.get("memory", 0))
+                        self.largest[each.counter_set] = most
+
+    def is_part(self, device: Device) -> bool:
+        """Whether a larger device draws on the same counters: the whole of which this one is a part."""
+        size = device.capacity.get("memory", 0)
+        return any(size < self.largest[each.counter_set] for each in device.consumes)
+
+    def lacks(self, device: Device) -> bool:
+        """Whether the counters that are left do not suffice for it."""
+        return any(self.left[each.counter_set, each.counter] < each.amount for each in device.consumes)
 
 
-def _largest(devices: Iterable[Device]) -> Mapping[str, int]:
-    """The memory of the largest device that draws on each counter set: the whole of what others are parts."""
-    sizes: dict[str, int] = {}
-    for device in devices:
-        for each in device.consumes:
-            sizes[each.counter_set] = max(sizes.get(each.counter_set, 0), _memory(device))
-    return sizes
-
-
-def _memory(device: Device) -> int:
-    return device.capacity.get("memory", 0)
-
-
-def _add(result: Published, devices: Iterable[_Found], *, classes: set[str]) -> None:
+def _add(result: Published, alike: _Alike, counts: Sequence[bool], kinds: _Kinds) -> None:
     """Count devices that are alike on a node as one offer."""
-    groups: dict[tuple[str, ...], list[_Found]] = {}
-    for each in devices:
-        if not each.node:
-            result.problems.append(_nowhere(each))
-            continue
-        result.nodes.add(each.node)
-        result.held[each.node, each.type.vendor] += each.taken
-        attributes = each.device.attributes
-        key = (each.node, each.type.device_class, attributes.get(each.type.product, ""))
-        alike = (*key, attributes.get("profile", ""), str(_memory(each.device)), str(each.blocked))
-        groups.setdefault(alike, []).append(each)
-    for group in groups.values():
-        offer, problems = _offer(group, classes=classes)
-        result.problems.extend(problems)
-        if offer is not None:
-            result.offers.setdefault(group[0].node, []).append(offer)
-
-
-def _offer(group: Sequence[_Found], *, classes: set[str]) -> tuple[Offer | None, list[Problem]]:
-    first = group[0]
-    product = first.device.attributes.get(first.type.product, "")
-    name = product.replace(" ", "_" if first.type.vendor is Vendor.AMD else "-")
-    if first.blocked:
-        return None, [_tainted(first, len(group))]
-    if first.type.device_class not in classes:
-        return None, [_problem(first.node, "NoDeviceClass", _NO_CLASS.format(name, first.type.device_class))]
-    accelerator = accelerator_named(product)
-    capability = _capability(first.device)
-    memory = _total(first, accelerator)
-    if memory is None or (accelerator is None and capability is None):
-        return None, [unknown_product(first.node, name or "a device without a product name", _UNKNOWN)]
-    kind = _kind(first, name, accelerator, capability)
-    doubt = memory_doubt(first.node, name, memory)
-    offer = Offer(build_pool(kind, memory), len(group), taken=sum(each.taken for each in group))
-    return offer, [doubt] if doubt else []
+    if not alike.node:
+        result.problems.append(_nowhere(alike, len(counts)))
+        return
+    taken = sum(counts)
+    result.nodes.add(alike.node)
+    result.held[alike.node, alike.type.vendor] += taken
+    pool, problems = kinds.pool(alike)
+    result.problems.extend(replace(each, node=alike.node) for each in problems)
+    if pool is not None:
+        offers = result.offers.setdefault(alike.node, {})
+        before = offers.get(pool.name, Offer(pool, 0))
+        offers[pool.name] = Offer(pool, before.devices + len(counts), before.taken + taken)
 
 
 def _kind(
-    first: _Found, name: str, accelerator: Accelerator | None, capability: tuple[int, int] | None
+    alike: _Alike, name: str, accelerator: Accelerator | None, capability: tuple[int, int] | None
 ) -> Kind:
-    driver, attributes = first.ref.driver, first.device.attributes
-    profile = read_profile(attributes.get("profile", ""))
-    wanted = {first.type.product: attributes.get(first.type.product, "")}
-    if profile is not None:
-        wanted["profile"] = attributes["profile"]
+    profile = read_profile(alike.profile)
+    wanted = {alike.type.product: alike.product} | ({"profile": alike.profile} if profile else {})
     return Kind(
-        vendor=first.type.vendor,
+        vendor=alike.type.vendor,
         product=name,
         accelerator=accelerator,
         access=Access.CLAIM,
-        resource=first.type.device_class,
+        resource=alike.type.device_class,
         pins={},
         usual=frozenset(),
         compute_capability=capability,
         sharing=Sharing.MIG if profile else Sharing.NONE,
         mig_profile=profile.name if profile else "",
-        selectors=tuple(f'device.attributes["{driver}"].{key} == "{text}"' for key, text in wanted.items()),
+        selectors=tuple(
+            f'device.attributes["{alike.driver}"].{key} == "{text}"' for key, text in wanted.items()
+        ),
     )
 
 
-def _total(found: _Found, accelerator: Accelerator | None) -> Memory | None:
-    profile = read_profile(found.device.attributes.get("profile", ""))
+def _total(alike: _Alike, accelerator: Accelerator | None) -> Memory | None:
+    profile = read_profile(alike.profile)
     if profile is not None:
-        return instance_memory(accelerator, profile=profile, reported_bytes=_memory(found.device))
-    return device_memory(accelerator, reported_bytes=_memory(found.device))
+        return instance_memory(accelerator, profile=profile, reported_bytes=alike.memory_bytes)
+    return device_memory(accelerator, reported_bytes=alike.memory_bytes)
 
 
-def _capability(device: Device) -> tuple[int, int] | None:
-    numbers = device.attributes.get("cudaComputeCapability", "").split(".")
-    if len(numbers) < 2 or not all(each.isdigit() for each in numbers[:2]):
+def _capability(version: str) -> tuple[int, int] | None:
+    numbers = version.split(".")
+    if len(numbers) < 2 or not all(each.isdecimal() for each in numbers[:2]):
         return None
     return int(numbers[0]), int(numbers[1])
 
@@ -220,28 +243,24 @@ def _capability(device: Device) -> tuple[int, int] | None:
 def _incomplete(pool: Sequence[ResourceSlice]) -> Problem:
     one = pool[0]
     message = _INCOMPLETE.format(one.pool, one.driver, len(pool), one.slices_in_pool)
-    return _problem(one.node or one.pool, "SlicesIncomplete", message)
+    return Problem(node=one.node or one.pool, reason="SlicesIncomplete", message=message)
 
 
-def _nowhere(found: _Found) -> Problem:
-    return _problem(found.ref.pool, "NotOfOneNode", _NOWHERE.format(found.ref.device, found.ref.driver))
+def _nowhere(alike: _Alike, count: int) -> Problem:
+    message = _NOWHERE.format(count, alike.product, alike.driver)
+    return Problem(node=alike.driver, reason="NotOfOneNode", message=message)
 
 
-def _tainted(found: _Found, count: int) -> Problem:
-    taints = ", ".join(sorted({f"{taint.key}:{taint.effect}" for taint in found.device.taints}))
-    return _problem(found.node, "DeviceTainted", _TAINTED.format(count, found.ref.driver, taints))
-
-
-def _problem(node: str, reason: str, message: str) -> Problem:
-    return Problem(node=node, reason=reason, message=message)
+def _problem(reason: str, message: str) -> Problem:
+    return Problem(node="", reason=reason, message=message)
 
 
 _INCOMPLETE: Final = (
     "pool {} of {} has {} of {} ResourceSlices: its devices are left out until the driver has published all; "
     "look at the driver's pod on the node"
 )
-_NOWHERE: Final = "device {} of {} belongs to no single node: such devices are not planned on"
-_TAINTED: Final = "{} devices of {} are tainted ({}): find out why, then remove the taint or the device"
+_NOWHERE: Final = "{} x {} of {} belong to no single node: such devices are not planned on"
+_TAINTED: Final = "{} of {} is tainted ({}): find out why, then remove the taint or the device"
 _NO_CLASS: Final = (
     "{} is published, but there is no DeviceClass {} to ask for it: create the one of the driver's chart"
 )

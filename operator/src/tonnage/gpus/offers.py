@@ -85,6 +85,8 @@ def pool_name(kind: Kind, memory: Memory) -> str:
         parts.append(f"{'mps' if kind.sharing is Sharing.MPS else 'shared'}-{kind.clients}")
     if kind.resource.endswith(".shared"):
         parts.append("renamed")
+    if kind.resource.endswith("/xe"):
+        parts.append("xe")
     if memory.own_bytes:
         parts.append(f"{memory.own_bytes >> 20}mib")
     if kind.access is Access.CLAIM:
@@ -108,7 +110,7 @@ def named_by_hand(labels: Mapping[str, str], vendor: Vendor) -> Accelerator | No
 
 def number(text: str | None) -> int | None:
     """A label's whole number; None where it is absent or none."""
-    return int(text) if text is not None and re.fullmatch("[0-9]{1,15}", text) else None
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 16 else None
 
 
 def memory_doubt(node: str, product: str, memory: Memory) -> Problem | None:
