@@ -13,6 +13,7 @@ from tonnage.gpus.memory import Memory
 
 NAMED_BY_HAND: Final = "tonnage.dev/accelerator"
 """A label for nodes that no labeller names: the product as the catalogue or the driver calls it."""
+_RESOURCES: Final = frozenset({"nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/i915", "habana.ai/gaudi"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,9 @@ def pool_name(kind: Kind, memory: Memory) -> str:
         parts.append(f"{'mps' if kind.sharing is Sharing.MPS else 'shared'}-{kind.clients}")
     if kind.resource.endswith(".shared"):
         parts.append("renamed")
-    if kind.resource.endswith("/xe"):
-        parts.append("xe")
+    usual = kind.resource.removesuffix(".shared") in {*_RESOURCES, f"nvidia.com/mig-{kind.mig_profile}"}
+    if kind.access is Access.RESOURCE and not usual:
+        parts.append(slug(kind.resource.partition("/")[2]))
     if memory.own_bytes:
         parts.append(f"{memory.own_bytes >> 20}mib")
     if kind.access is Access.CLAIM:
