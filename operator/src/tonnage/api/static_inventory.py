@@ -3,7 +3,7 @@ nodes.
 
 The plain mapping under `inventory`: a list `pools`, each with `product`, `nodes`, `devicesPerNode`, `nodeCPU`
 and `nodeMemory` (what pods may request of a node), and as needed `resource`, `memory` (of one device),
-`vendor`, `computeCapability`, `migProfile`, `sharing: {mode, clients}` and `nodeLabels` (they pin pods to it).
+`vendor`, `computeCapability`, `migProfile`, `sharing: {mode, clients}` and `nodeLabels` (they pin pods).
 """
 
 from __future__ import annotations
