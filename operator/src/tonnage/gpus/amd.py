@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from tonnage.gpus.cards import Accelerator, accelerator_named
-from tonnage.gpus.inventory import Access, Problem, Vendor
+from tonnage.gpus.inventory import Access, Problem, Reason, Vendor
 from tonnage.gpus.memory import device_memory
 from tonnage.gpus.nodes import Node
 from tonnage.gpus.offers import (
@@ -45,7 +45,7 @@ def find_offers(node: Node) -> tuple[list[Offer], list[Problem]]:
     problems: list[Problem] = []
     for resource in resources_of(node):
         if resource != GPU:
-            problems.append(_problem(node, "PartitionsMixed", _PARTITIONS.format(resource)))
+            problems.append(_problem(node, Reason.PARTITIONS_MIXED, _PARTITIONS.format(resource)))
             continue
         found, trouble = _read(node)
         offers.extend(found)
@@ -64,13 +64,13 @@ class _Value(NamedTuple):
 def _read(node: Node) -> tuple[list[Offer], list[Problem]]:
     named = [_values(node.labels, attribute) for attribute in ("product-name", "device-id")]
     if any(len(values) > 1 for values in named):
-        return [], [_problem(node, "MixedProducts", _MIXED)]
+        return [], [_problem(node, Reason.MIXED_PRODUCTS, _MIXED)]
     product = _product(node.labels, *(values[0] if values else None for values in named))
     if product is None:
-        return [], [_problem(node, "NoProductLabel", _NO_PRODUCT)]
+        return [], [_problem(node, Reason.NO_PRODUCT_LABEL, _NO_PRODUCT)]
     name, accelerator, value = product
     if value.devices is not None and value.devices < node.capacity[GPU]:
-        return [], [_problem(node, "MixedProducts", _MIXED)]
+        return [], [_problem(node, Reason.MIXED_PRODUCTS, _MIXED)]
     memory = device_memory(accelerator, reported_bytes=_vram(node.labels), rounding_bytes=_ROUNDED)
     if memory is None or accelerator is None:
         return [], [unknown_product(node.name, name, "it is not known what it computes")]
@@ -125,7 +125,7 @@ def _vram(labels: Mapping[str, str]) -> int:
     return (gib or 0) * _GIB
 
 
-def _problem(node: Node, reason: str, message: str) -> Problem:
+def _problem(node: Node, reason: Reason, message: str) -> Problem:
     return Problem(node=node.name, reason=reason, message=message)
 
 

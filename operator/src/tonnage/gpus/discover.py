@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from tonnage.gpus import amd, intel, nvidia
 from tonnage.gpus.dra import Published, read_slices
-from tonnage.gpus.inventory import Access, Inventory, Pool, PoolNode, Problem, Vendor
+from tonnage.gpus.inventory import Access, Inventory, Pool, PoolNode, Problem, Reason, Vendor
 from tonnage.gpus.nodes import Node
 from tonnage.gpus.offers import NAMED_BY_HAND, Offer
 from tonnage.gpus.placement import Placement, find_obstacle
@@ -183,11 +183,11 @@ def _read(node: Node) -> _Read:
             vendors.add(vendor)
     labelled = nvidia.is_labelled(node)
     if labelled and not vendors:
-        problems.append(Problem(node="", reason="NoDevices", message=_NO_DEVICES))
+        problems.append(Problem(node="", reason=Reason.NO_DEVICES, message=_NO_DEVICES))
     return _Read(tuple(offers), tuple(problems), frozenset(vendors), bool(vendors) or labelled)
 
 
-def _obstructed(node: Node, offer: Offer, reason: str, why: str) -> Problem:
+def _obstructed(node: Node, offer: Offer, reason: Reason, why: str) -> Problem:
     what = f"{offer.devices} of {offer.pool.name}" if offer.pool.vendor is not Vendor.CPU else "the node"
     return Problem(node=node.name, reason=reason, message=f"{what} left out: {why}. {_REMEDIES[reason]}")
 
@@ -197,19 +197,19 @@ def _unhealthy(node: Node, offer: Offer) -> Sequence[Problem]:
     if offer.pool.access is not Access.RESOURCE or missing <= 0:
         return ()
     message = _UNHEALTHY.format(missing, offer.devices + missing, offer.pool.name)
-    return (Problem(node=node.name, reason="UnhealthyDevices", message=message),)
+    return (Problem(node=node.name, reason=Reason.UNHEALTHY_DEVICES, message=message),)
 
 
 def _offered_twice(node: Node, vendor: Vendor) -> Problem:
-    return Problem(node=node.name, reason="OfferedTwice", message=_TWICE.format(vendor))
+    return Problem(node=node.name, reason=Reason.OFFERED_TWICE, message=_TWICE.format(vendor))
 
 
 _REMEDIES: Final = {
-    "NotReady": "Look at its kubelet",
-    "Cordoned": "Uncordon it when its maintenance is over",
-    "NotSelected": "Change template.nodeSelector or template.affinity if it should be used",
-    "Tainted": "Add the toleration to template.tolerations if it should be used",
-    "TooSmall": "Lower the request if it should be used",
+    Reason.NOT_READY: "Look at its kubelet",
+    Reason.CORDONED: "Uncordon it when its maintenance is over",
+    Reason.NOT_SELECTED: "Change template.nodeSelector or template.affinity if it should be used",
+    Reason.TAINTED: "Add the toleration to template.tolerations if it should be used",
+    Reason.TOO_SMALL: "Lower the request if it should be used",
 }
 _UNHEALTHY: Final = (
     "{} of {} devices of {} are not allocatable: look for failed devices in the log of the device plugin on "

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from tonnage.gpus.cards import Accelerator, accelerator_named
-from tonnage.gpus.inventory import Access, Pool, Problem, Sharing, Vendor
+from tonnage.gpus.inventory import Access, Pool, Problem, Reason, Sharing, Vendor
 from tonnage.gpus.memory import Memory, device_memory, instance_memory
 from tonnage.gpus.mig import read_profile
 from tonnage.gpus.nodes import Taint
@@ -81,9 +81,9 @@ class _Kinds:
         name = alike.product.replace(" ", "_" if alike.type.vendor is Vendor.AMD else "-")
         if alike.taints:
             taints = ", ".join(sorted({f"{taint.key}:{taint.effect}" for taint in alike.taints}))
-            return None, (_problem("DeviceTainted", _TAINTED.format(name, alike.driver, taints)),)
+            return None, (_problem(Reason.DEVICE_TAINTED, _TAINTED.format(name, alike.driver, taints)),)
         if alike.type.device_class not in self.classes:
-            return None, (_problem("NoDeviceClass", _NO_CLASS.format(name, alike.type.device_class)),)
+            return None, (_problem(Reason.NO_DEVICE_CLASS, _NO_CLASS.format(name, alike.type.device_class)),)
         accelerator, capability = accelerator_named(alike.product), _capability(alike.capability)
         memory = _total(alike, accelerator)
         if memory is None or (accelerator is None and capability is None):
@@ -243,15 +243,15 @@ def _capability(version: str) -> tuple[int, int] | None:
 def _incomplete(pool: Sequence[ResourceSlice]) -> Problem:
     one = pool[0]
     message = _INCOMPLETE.format(one.pool, one.driver, len(pool), one.slices_in_pool)
-    return Problem(node=one.node or one.pool, reason="SlicesIncomplete", message=message)
+    return Problem(node=one.node or one.pool, reason=Reason.SLICES_INCOMPLETE, message=message)
 
 
 def _nowhere(alike: _Alike, count: int) -> Problem:
     message = _NOWHERE.format(count, alike.product, alike.driver)
-    return Problem(node=alike.driver, reason="NotOfOneNode", message=message)
+    return Problem(node=alike.driver, reason=Reason.NOT_OF_ONE_NODE, message=message)
 
 
-def _problem(reason: str, message: str) -> Problem:
+def _problem(reason: Reason, message: str) -> Problem:
     return Problem(node="", reason=reason, message=message)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tonnage.gpus.cards import Accelerator, accelerator_named
-from tonnage.gpus.inventory import Access, Problem, Sharing, Vendor
+from tonnage.gpus.inventory import Access, Problem, Reason, Sharing, Vendor
 from tonnage.gpus.memory import device_memory
 from tonnage.gpus.nodes import Node
 from tonnage.gpus.offers import NAMED_BY_HAND, Kind, Offer, build_pool, named_by_hand, number, unknown_product
@@ -50,14 +50,15 @@ def _read(node: Node, resource: str) -> Offer | Problem:
     key = NAMED_BY_HAND if by_hand else label
     text = node.labels.get(key, "")
     if not text:
-        return Problem(node=node.name, reason="NoProductLabel", message=_NO_PRODUCT.format(label, resource))
+        message = _NO_PRODUCT.format(label, resource)
+        return Problem(node=node.name, reason=Reason.NO_PRODUCT_LABEL, message=message)
     accelerator = by_hand or _of_intel(text)
     memory = device_memory(accelerator, reported_bytes=0)
     if memory is None or accelerator is None:
         return unknown_product(node.name, text, "no label says its memory")
     clients = _clients(node, resource)
     if clients is None:
-        return Problem(node=node.name, reason="MixedProducts", message=_MORE.format(resource, _COUNT))
+        return Problem(node=node.name, reason=Reason.MIXED_PRODUCTS, message=_MORE.format(resource, _COUNT))
     kind = Kind(
         vendor=Vendor.INTEL,
         product=accelerator.product.replace(" ", "_") if by_hand else text,

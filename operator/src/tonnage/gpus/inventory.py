@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from tonnage.gpus.cards import Vendor
 
-__all__ = ["Access", "Inventory", "Pool", "PoolNode", "Problem", "Sharing", "Vendor"]
+__all__ = ["Access", "Inventory", "Pool", "PoolNode", "Problem", "Reason", "Sharing", "Vendor"]
 
 
 class Access(StrEnum):
@@ -111,12 +111,39 @@ class Pool:
         return most if self.sharing is Sharing.NONE else min(1, most)
 
 
+class Reason(StrEnum):
+    """Why a node or a part of it could not be used or believed; docs/inventory.md has the remedies."""
+
+    NOT_READY = "NotReady"
+    CORDONED = "Cordoned"
+    NOT_SELECTED = "NotSelected"
+    TAINTED = "Tainted"
+    TOO_SMALL = "TooSmall"
+    NO_PRODUCT_LABEL = "NoProductLabel"
+    UNKNOWN_PRODUCT = "UnknownProduct"
+    MIXED_PRODUCTS = "MixedProducts"
+    FEWER_DEVICES = "FewerDevices"
+    UNHEALTHY_DEVICES = "UnhealthyDevices"
+    NO_DEVICES = "NoDevices"
+    MEMORY_DOUBTFUL = "MemoryDoubtful"
+    CONTRADICTION = "Contradiction"
+    SHARING_UNKNOWN = "SharingUnknown"
+    MIG_INVALID = "MigInvalid"
+    MIG_SHARED = "MigShared"
+    PARTITIONS_MIXED = "PartitionsMixed"
+    OFFERED_TWICE = "OfferedTwice"
+    NO_DEVICE_CLASS = "NoDeviceClass"
+    DEVICE_TAINTED = "DeviceTainted"
+    SLICES_INCOMPLETE = "SlicesIncomplete"
+    NOT_OF_ONE_NODE = "NotOfOneNode"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """What could not be used or believed of a node: `reason` for programs, `message` for people."""
 
     node: str
-    reason: str
+    reason: Reason
     message: str
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from tonnage.gpus.cards import Card, accelerator_named
-from tonnage.gpus.inventory import Access, Problem, Sharing, Vendor
+from tonnage.gpus.inventory import Access, Problem, Reason, Sharing, Vendor
 from tonnage.gpus.memory import Memory, device_memory, instance_memory
 from tonnage.gpus.mig import Profile, read_profile
 from tonnage.gpus.nodes import Node
@@ -100,17 +100,17 @@ class _Reading:
     def read(self) -> _Found:
         product = _product(self.labels, self.prefix)
         if product is None:
-            return self._no("NoProductLabel", _NO_PRODUCT)
+            return self._no(Reason.NO_PRODUCT_LABEL, _NO_PRODUCT)
         profile = read_profile(product.profile) if product.profile else None
         if product.profile and profile is None:
-            return self._no("MigInvalid", _MIG_INVALID.format(product.name, product.profile))
+            return self._no(Reason.MIG_INVALID, _MIG_INVALID.format(product.name, product.profile))
         if profile is not None and profile.part:
-            return self._no("MigShared", _MIG_PART.format(product.profile))
+            return self._no(Reason.MIG_SHARED, _MIG_PART.format(product.profile))
         sharing, clients = self._sharing(product)
         if clients is None:
-            return self._no("SharingUnknown", _SHARING.format(self.resource, self.prefix))
+            return self._no(Reason.SHARING_UNKNOWN, _SHARING.format(self.resource, self.prefix))
         counted = self._count(clients if sharing is not Sharing.NONE else 1)
-        if counted is not None and counted.reason == "MixedProducts":
+        if counted is not None and counted.reason == Reason.MIXED_PRODUCTS:
             return _Found([], [counted])
         return self._offer(product, profile, sharing, clients, counted)
 
@@ -124,7 +124,7 @@ class _Reading:
     ) -> _Found:
         capability = self._capability()
         if product.card is not None and capability not in {None, product.card.compute_capability}:
-            return self._no("Contradiction", _CAPABILITY.format(product.name, self._capability_text()))
+            return self._no(Reason.CONTRADICTION, _CAPABILITY.format(product.name, self._capability_text()))
         memory = self._memory(product, profile)
         if memory is None or (product.card is None and capability is None):
             return _Found([], [unknown_product(self.node.name, product.name, _UNKNOWN)])
@@ -177,10 +177,14 @@ class _Reading:
         replicas = number(self.labels.get(f"{self.prefix}.replicas")) or 1
         found = both[0] + both[1] / replicas if both[1] else both[0] / clients
         if found > counted:
-            return self._problem("MixedProducts", _MORE.format(self.resource, found, self.prefix, counted))
+            return self._problem(
+                Reason.MIXED_PRODUCTS, _MORE.format(self.resource, found, self.prefix, counted)
+            )
         mixed = self.prefix == GPU and self.labels.get("nvidia.com/mig.strategy") == "mixed"
         if found < counted and not mixed:
-            return self._problem("FewerDevices", _FEWER.format(self.resource, found, self.prefix, counted))
+            return self._problem(
+                Reason.FEWER_DEVICES, _FEWER.format(self.resource, found, self.prefix, counted)
+            )
         return None
 
     def _capability(self) -> tuple[int, int] | None:
@@ -197,10 +201,10 @@ class _Reading:
         also += [f"{self.prefix}.memory"] if memory.own_bytes else []
         return pins | {key: self.labels[key] for key in also if key in self.labels}
 
-    def _no(self, reason: str, message: str) -> _Found:
+    def _no(self, reason: Reason, message: str) -> _Found:
         return _Found([], [self._problem(reason, message)])
 
-    def _problem(self, reason: str, message: str) -> Problem:
+    def _problem(self, reason: Reason, message: str) -> Problem:
         return Problem(node=self.node.name, reason=reason, message=message)
 
 

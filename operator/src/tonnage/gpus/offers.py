@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tonnage.gpus.cards import Accelerator, Card, accelerator_named, formats_of
-from tonnage.gpus.inventory import Access, Pool, Problem, Sharing, Vendor
+from tonnage.gpus.inventory import Access, Pool, Problem, Reason, Sharing, Vendor
 from tonnage.gpus.memory import Memory
 
 NAMED_BY_HAND: Final = "tonnage.dev/accelerator"
@@ -122,7 +122,7 @@ def memory_doubt(node: str, product: str, memory: Memory) -> Problem | None:
     used = f"{memory.total_bytes / 2**30:.2f} GiB are counted on"
     return Problem(
         node=node,
-        reason="MemoryDoubtful",
+        reason=Reason.MEMORY_DOUBTFUL,
         message=f"memory reported of {product}: {memory.doubt}; {used}. Compare with the driver's own tool "
         f"on the node; if a vGPU or a partition is meant, name it in the product label",
     )
@@ -132,7 +132,7 @@ def unknown_product(node: str, product: str, remedy: str) -> Problem:
     """The problem of a product that neither the catalogue nor the node describes."""
     return Problem(
         node=node,
-        reason="UnknownProduct",
+        reason=Reason.UNKNOWN_PRODUCT,
         message=f"{product} is not in the catalogue of accelerators: {remedy}, or label the node "
         f"{NAMED_BY_HAND} with a product that is",
     )

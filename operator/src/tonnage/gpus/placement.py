@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tonnage.gpus.inventory import Reason
 from tonnage.gpus.nodes import Node, Taint, Toleration
 
 _BLOCKING_EFFECTS = frozenset({"NoSchedule", "NoExecute"})
@@ -39,7 +40,7 @@ class Placement:
 class Obstacle:
     """What keeps a pod from a node: NotReady, Cordoned, NotSelected, Tainted or TooSmall, and in words."""
 
-    reason: str
+    reason: Reason
     why: str
 
 
@@ -92,30 +93,30 @@ def find_obstacle(
     extended resources it asks for, as the admission plugin ExtendedResourceToleration has it.
     """
     if not node.ready:
-        return Obstacle("NotReady", "not Ready")
+        return Obstacle(Reason.NOT_READY, "not Ready")
     if not node.schedulable:
-        return Obstacle("Cordoned", "cordoned (unschedulable)")
+        return Obstacle(Reason.CORDONED, "cordoned (unschedulable)")
     for key, value in sorted(placement.node_selector.items()):
         if node.labels.get(key) != value:
-            return Obstacle("NotSelected", f"nodeSelector {key}={value} does not match")
+            return Obstacle(Reason.NOT_SELECTED, f"nodeSelector {key}={value} does not match")
     if placement.node_terms and not any(_in_term(node, term) for term in placement.node_terms):
         terms = _describe_terms(placement.node_terms)
-        return Obstacle("NotSelected", f"required node affinity {terms} does not match")
+        return Obstacle(Reason.NOT_SELECTED, f"required node affinity {terms} does not match")
     for taint in node.taints:
         if taint.effect not in _BLOCKING_EFFECTS or (taint.effect == "NoSchedule" and taint.key in tolerated):
             continue
         if not tolerates(placement.tolerations, taint=taint):
-            return Obstacle("Tainted", f"taint {_describe(taint)} is not tolerated")
+            return Obstacle(Reason.TAINTED, f"taint {_describe(taint)} is not tolerated")
     return _too_small(node, placement=placement)
 
 
 def _too_small(node: Node, *, placement: Placement) -> Obstacle | None:
     if node.cpu_allocatable_millis < placement.cpu_millis:
         cpus = placement.cpu_millis / 1000
-        return Obstacle("TooSmall", f"less than the {cpus:g} CPUs of template.resources.cpu")
+        return Obstacle(Reason.TOO_SMALL, f"less than the {cpus:g} CPUs of template.resources.cpu")
     if node.memory_allocatable_bytes < placement.memory_bytes:
         gib = placement.memory_bytes / 2**30
-        return Obstacle("TooSmall", f"less than the {gib:.2f} GiB of template.resources.memory")
+        return Obstacle(Reason.TOO_SMALL, f"less than the {gib:.2f} GiB of template.resources.memory")
     return None
 
 
