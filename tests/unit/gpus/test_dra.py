@@ -121,6 +121,13 @@ def test_without_the_device_class_nothing_can_be_asked_for() -> None:
     assert reasons(inventory) == {"n": ["NoDeviceClass"]}
 
 
+def test_labels_of_devices_that_only_claims_get_are_no_problem() -> None:
+    labelled = plain("n", labels={"nvidia.com/gpu.product": "NVIDIA-L4"}, resources={})
+    inventory = replace(cluster(slice_of([device()])), nodes=(labelled,)).inventory()
+    assert [each.name for each in inventory.pools] == ["nvidia-l4-dra"]
+    assert inventory.problems == ()
+
+
 def test_an_unknown_product_is_taken_by_what_the_driver_says() -> None:
     new = device(attributes={"type": "gpu", "productName": "NVIDIA R100", "cudaComputeCapability": "11.0.0"})
     (found,) = cluster(slice_of([new])).inventory().pools

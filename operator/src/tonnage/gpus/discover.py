@@ -151,6 +151,7 @@ def _offers(
     problems = [replace(each, node=node.name) for each in plugins.problems]
     if node.name not in published.nodes:
         return plugins.offers, problems, plugins.has_devices
+    problems = [each for each in problems if each.reason is not Reason.NO_DEVICES]
     claimable = published.offers.get(node.name, {}).values()
     twice = {each.pool.vendor for each in claimable} & plugins.vendors
     problems.extend(_offered_twice(node, vendor) for vendor in sorted(twice))
