@@ -364,6 +364,49 @@ def test_other_labels_and_vendors(
     assert [each.reason for each in inventory.problems] == found
 
 
+GKE = "cloud.google.com/gke-"
+BY_GKE = "-by-cloud.google.com-gke-accelerator-"
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "clients", "per_pod"),
+    [
+        ({"accelerator": "nvidia-l4"}, f"nvidia-l4{BY_GKE}nvidia-l4", 1, 4),
+        (
+            {
+                "accelerator": "nvidia-l4",
+                "gpu-sharing-strategy": "time-sharing",
+                "max-shared-clients-per-gpu": "4",
+            },
+            f"nvidia-l4-shared-4{BY_GKE}nvidia-l4",
+            4,
+            1,
+        ),
+        (
+            {"accelerator": "nvidia-l4", "gpu-sharing-strategy": "mps", "max-shared-clients-per-gpu": "2"},
+            f"nvidia-l4-mps-2{BY_GKE}nvidia-l4",
+            2,
+            1,
+        ),
+        (
+            {"accelerator": "nvidia-tesla-a100", "gpu-partition-size": "1g.5gb"},
+            f"nvidia-a100-sxm4-40gb-mig-1g.5gb{BY_GKE}nvidia-tesla-a100",
+            1,
+            1,
+        ),
+    ],
+)
+def test_gke_says_how_cards_are_shared_and_cut(
+    labels: dict[str, str], name: str, clients: int, per_pod: int
+) -> None:
+    full = {f"{GKE}{key}": text for key, text in labels.items()}
+    (found,) = take_inventory([plain(labels=full, resources={GPU: 4})]).pools
+    assert (found.name, found.clients, found.devices_per_pod) == (name, clients, per_pod)
+    assert set(found.node_labels) == set(full) - {f"{GKE}gpu-sharing-strategy"}
+    unknown = {f"{GKE}accelerator": "nvidia-l4", f"{GKE}gpu-sharing-strategy": "mps"}
+    assert reasons(take_inventory([plain(labels=unknown, resources={GPU: 4})])) == {"x": ["SharingUnknown"]}
+
+
 def test_problems_name_what_to_do() -> None:
     nodes = [
         plain("a", labels={}, resources={GPU: 1}),

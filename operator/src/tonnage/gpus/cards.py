@@ -10,8 +10,9 @@ where only the class is certain (21.96 for the 24 GB cards with ECC, 23.41 for t
 stated, because ECC and the driver keep some. Formats: NVIDIA's follow from compute capability (CUDA C++
 Programming Guide, tensor cores), the others' are those of the data sheet. Names: NVIDIA's as NVML says them,
 AMD's as its node labeller takes them from libdrm's amdgpu.ids (ROCm/k8s-device-plugin
-cmd/k8s-node-labeller), with PCI device ids, which its older versions label instead; Intel's as the rules for
-Node Feature Discovery in intel/intel-device-plugins-for-kubernetes (cmd/gpu_plugin/labels.md) write them.
+cmd/k8s-node-labeller), with PCI device ids (74a1), which its older versions label instead; Intel's as the
+rules for Node Feature Discovery in intel/intel-device-plugins-for-kubernetes (cmd/gpu_plugin/labels.md) write
+them.
 """
 
 from __future__ import annotations
@@ -124,26 +125,33 @@ CARDS: Final = (
     _card(
         "A100-80GB", "NVIDIA A100-SXM4-80GB", 80, 79.33, 79.11, 1935, (8, 0), "A100", "NVIDIA A100 80GB PCIe"
     ),
+    _card("A800-80GB", "NVIDIA A800-SXM4-80GB", 80, 79.33, 79.11, 1935, (8, 0), "NVIDIA A800 80GB PCIe"),
     _card("A30", "NVIDIA A30", 24, None, None, 933, (8, 0)),
     _card("A10", "NVIDIA A10", 24, 22.16, 21.96, 600, (8, 6), "NVIDIA A10G"),
     _card("A40", "NVIDIA A40", 48, None, None, 696, (8, 6)),
     _card("RTX-3090", "NVIDIA GeForce RTX 3090", 24, 23.65, 23.41, 936, (8, 6)),
+    _card("RTX-A4000", "NVIDIA RTX A4000", 16, None, None, 448, (8, 6)),
     _card("RTX-A5000", "NVIDIA RTX A5000", 24, None, None, 768, (8, 6)),
     _card("RTX-A6000", "NVIDIA RTX A6000", 48, None, None, 768, (8, 6)),
     _card("L4", "NVIDIA L4", 24, 22.16, 21.96, 300, (8, 9)),
     _card("L40", "NVIDIA L40", 48, None, None, 864, (8, 9)),
     _card("L40S", "NVIDIA L40S", 48, 44.42, 44.31, 864, (8, 9)),
+    _card("L20", "NVIDIA L20", 48, None, None, 864, (8, 9)),
     _card("RTX-4090", "NVIDIA GeForce RTX 4090", 24, 23.65, 23.41, 1008, (8, 9)),
+    _card("RTX-4000-Ada", "NVIDIA RTX 4000 Ada Generation", 20, None, None, 360, (8, 9)),
     _card("RTX-6000-Ada", "NVIDIA RTX 6000 Ada Generation", 48, None, None, 960, (8, 9)),
     _card("H100-80GB", "NVIDIA H100 80GB HBM3", 80, 79.19, 79.11, 3350, (9, 0), "H100"),
     _card("H100-PCIe", "NVIDIA H100 PCIe", 80, 79.19, 79.11, 2000, (9, 0)),
     _card("H100-NVL", "NVIDIA H100 NVL", 94, 93.11, 93.02, 3900, (9, 0)),
+    _card("H800", "NVIDIA H800", 80, None, None, 2000, (9, 0), "NVIDIA H800 PCIe"),
     _card("H20", "NVIDIA H20", 96, None, None, 4000, (9, 0)),
     _card("H200", "NVIDIA H200", 141, 139.81, 139.72, 4800, (9, 0), "NVIDIA H200 NVL"),
     _card("GH200-96GB", "NVIDIA GH200 480GB", 96, None, None, 4000, (9, 0), "GH200"),
     _card("B200", "NVIDIA B200", 180, 178.36, 178.35, 8000, (10, 0)),
     _card("GB200", "NVIDIA GB200", 186, 184.31, 184.31, 8000, (10, 0)),
     _card("B300", "NVIDIA B300", 288, 276.6, 267.69, 8000, (10, 3), "NVIDIA B300 SXM6 AC"),
+    _card("GB300", "NVIDIA GB300", 288, 276.6, 267.69, 8000, (10, 3)),
+    _card("RTX-5080", "NVIDIA GeForce RTX 5080", 16, None, None, 960, (12, 0)),
     _card("RTX-5090", "NVIDIA GeForce RTX 5090", 32, 31.40, 31.34, 1792, (12, 0)),
     _card(
         "RTX-PRO-4500",
@@ -168,7 +176,7 @@ CARDS: Final = (
     _card("GB10", "NVIDIA GB10", 128, 121.7, 119.7, 273, (12, 1)),
 )
 """NVIDIA's part, sorted by compute capability, then name of the family. GB10 shares its memory with the
-system."""
+system. B300 and GB300 are not told apart in the logs that showed 267.69 and 276.50 GiB: the least counts."""
 
 _BF16: Final = ("bf16",)
 _FP8: Final = ("bf16", "fp8")
@@ -231,6 +239,17 @@ ACCELERATORS: Final[tuple[Accelerator, ...]] = (
         also=("AMD Instinct MI325 OAM", "AMD Instinct MI325X OAM", "74a5"),
     ),
     # The least: 0.31 below, as newer drivers show of the MI300X and the MI325X.
+    Accelerator(
+        "MI350X",
+        "AMD Instinct MI350X",
+        288,
+        287.98,
+        287.69,
+        8000,
+        vendor=_AMD,
+        computes=_FP4,
+        also=("AMD Instinct MI350X OAM", "75a0"),
+    ),
     Accelerator(
         "MI355X",
         "AMD Instinct MI355X",

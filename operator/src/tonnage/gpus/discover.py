@@ -18,28 +18,22 @@ from tonnage.gpus.slices import DeviceClass, ResourceClaim, ResourceSlice
 _NO_PLACEMENT: Final = Placement()
 _NO_USE: Final = NodeUse()
 _READERS: Final = ((Vendor.NVIDIA, nvidia), (Vendor.AMD, amd), (Vendor.INTEL, intel))
-_LABELS: Final = frozenset(
-    {
-        *(f"{nvidia.GPU}.{each}" for each in ("product", "memory", "count", "replicas", "sharing-strategy")),
-        *(f"{nvidia.GPU}.compute.{each}" for each in ("major", "minor")),
-        "nvidia.com/mig.strategy",
-        "gpu.intel.com/product",
-        "gpu.intel.com/device.count",
-        "habana.ai/product.name",
-        nvidia.GKE,
-        NAMED_BY_HAND,
-    }
+_LABELS: Final = (
+    *(f"{nvidia.GPU}.{each}" for each in ("product", "memory", "count", "replicas", "sharing-strategy")),
+    *(f"{nvidia.GPU}.compute.{each}" for each in ("major", "minor")),
+    "nvidia.com/mig.strategy",
+    nvidia.GKE,
+    nvidia.GKE_PROFILE,
+    nvidia.GKE_STRATEGY,
+    nvidia.GKE_CLIENTS,
+    "gpu.intel.com/product",
+    "gpu.intel.com/device.count",
+    "habana.ai/product.name",
+    NAMED_BY_HAND,
 )
-_PREFIXES: Final = (
-    "nvidia.com/mig-",
-    "amd.com/gpu.product-name",
-    "amd.com/gpu.device-id",
-    "amd.com/gpu.vram",
-    "beta.amd.com/gpu.product-name",
-    "beta.amd.com/gpu.device-id",
-    "beta.amd.com/gpu.vram",
-)
-"""All labels that a reader of device plugins is shown, and the beginnings of others."""
+"""All labels that a reader of device plugins is shown, but for those that begin as follows, on nodes with
+resources that begin so."""
+_PREFIXES: Final = ("nvidia.com/mig-", "amd.com/", "beta.amd.com/")
 _Items = tuple[tuple[str, Any], ...]
 _Key = tuple[_Items, _Items, _Items]
 _CPU: Final = Offer(
@@ -161,14 +155,13 @@ def _offers(
 
 def _plugins(node: Node, read: dict[_Key, _Read]) -> _Read:
     """What device plugins offer. Nodes that were bought together say the same; each kind is read once."""
-    key = (
-        tuple(item for item in node.labels.items() if item[0] in _LABELS or item[0].startswith(_PREFIXES)),
-        tuple(node.capacity.items()),
-        tuple(node.allocatable.items()),
-    )
+    labels = tuple((name, node.labels[name]) for name in _LABELS if name in node.labels)
+    if any(name.startswith(_PREFIXES) for name in node.capacity):
+        labels += tuple(item for item in node.labels.items() if item[0].startswith(_PREFIXES))
+    key = (labels, tuple(node.capacity.items()), tuple(node.allocatable.items()))
     found = read.get(key)
     if found is None:
-        found = read[key] = _read(replace(node, name="", labels=dict(key[0])))
+        found = read[key] = _read(replace(node, name="", labels=dict(labels)))
     return found
 
 

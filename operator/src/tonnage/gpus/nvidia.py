@@ -9,6 +9,7 @@ and labels nvidia.com/mig-1g.5gb, while nvidia.com/gpu.count counts cards with M
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Final, NamedTuple
 
 from tonnage.gpus.cards import Card, accelerator_named
@@ -33,7 +34,11 @@ _MIG: Final = "nvidia.com/mig-"
 _SHARED: Final = ".shared"
 _MIB: Final = 2**20
 GKE: Final = "cloud.google.com/gke-accelerator"
-"""GKE's own label of a node pool (cloud.google.com, "About GPUs in GKE"), where GFD does not run."""
+"""GKE's own label of a node pool, where GFD does not run (cloud.google.com, "About GPUs in GKE")."""
+GKE_PROFILE: Final = "cloud.google.com/gke-gpu-partition-size"
+GKE_STRATEGY: Final = "cloud.google.com/gke-gpu-sharing-strategy"
+GKE_CLIENTS: Final = "cloud.google.com/gke-max-shared-clients-per-gpu"
+"""How GKE cuts or shares cards: the profile; time-sharing or mps; by how many ("About GPU sharing")."""
 _GKE_PRODUCTS: Final[Mapping[str, str]] = {
     "nvidia-tesla-v100": "V100-16GB",
     "nvidia-tesla-t4": "T4",
@@ -86,6 +91,7 @@ class _Product(NamedTuple):
     shared: bool
     card: Card | None
     pin: tuple[str, str]
+    gke: bool = False
 
 
 class _Reading:
@@ -137,7 +143,7 @@ class _Reading:
             access=Access.RESOURCE,
             resource=self.resource,
             pins=self._pins(product, memory, shared=clients > 1),
-            usual=frozenset(f"{self.prefix}.{end}" for end in ("product", "memory", "replicas")),
+            usual=_usual(self.prefix),
             compute_capability=capability,
             sharing=sharing,
             mig_profile=profile.name if profile else "",
@@ -155,14 +161,14 @@ class _Reading:
 
     def _sharing(self, product: _Product) -> tuple[Sharing, int | None]:
         """How the resource is shared, and by how many; None where nothing says by how many."""
-        replicas = number(self.labels.get(f"{self.prefix}.replicas"))
+        replicas = number(self.labels.get(GKE_CLIENTS if product.gke else f"{self.prefix}.replicas"))
         renamed = self.resource.endswith(_SHARED)
         if not (product.shared or renamed or (self._shares_all() and (replicas or 0) > 1)):
             return Sharing.NONE, 1
         if replicas is None or replicas < 2:
             return Sharing.TIME_SLICING, None
-        mps = self.labels.get(f"{self.prefix}.sharing-strategy") == "mps"
-        return Sharing.MPS if mps else Sharing.TIME_SLICING, replicas
+        strategy = self.labels.get(GKE_STRATEGY if product.gke else f"{self.prefix}.sharing-strategy")
+        return Sharing.MPS if strategy == "mps" else Sharing.TIME_SLICING, replicas
 
     def _shares_all(self) -> bool:
         """With a renamed resource beside it, `replicas` is about that one."""
@@ -197,7 +203,8 @@ class _Reading:
 
     def _pins(self, product: _Product, memory: Memory, *, shared: bool) -> dict[str, str]:
         pins = dict([product.pin])
-        also = [f"{self.prefix}.replicas"] if shared else []
+        also = [GKE_CLIENTS if product.gke else f"{self.prefix}.replicas"] if shared else []
+        also += [GKE_PROFILE] if product.gke and product.profile else []
         also += [f"{self.prefix}.memory"] if memory.own_bytes else []
         return pins | {key: self.labels[key] for key in also if key in self.labels}
 
@@ -206,6 +213,14 @@ class _Reading:
 
     def _problem(self, reason: Reason, message: str) -> Problem:
         return Problem(node=self.node.name, reason=reason, message=message)
+
+
+@cache
+def _usual(prefix: str) -> frozenset[str]:
+    """Labels that pin pods to most pools of a resource."""
+    return frozenset(
+        {GKE_CLIENTS, GKE_PROFILE, *(f"{prefix}.{end}" for end in ("product", "memory", "replicas"))}
+    )
 
 
 def _product(labels: Mapping[str, str], prefix: str) -> _Product | None:
@@ -229,11 +244,17 @@ def _product(labels: Mapping[str, str], prefix: str) -> _Product | None:
 
 def _without_discovery(labels: Mapping[str, str], profile: str) -> _Product | None:
     by_hand = named_by_hand(labels, Vendor.NVIDIA)
-    gke = accelerator_named(_GKE_PRODUCTS.get(labels.get(GKE, ""), ""))
-    for key, card in ((NAMED_BY_HAND, by_hand), (GKE, gke)):
+    known = accelerator_named(_GKE_PRODUCTS.get(labels.get(GKE, ""), ""))
+    for key, card in ((NAMED_BY_HAND, by_hand), (GKE, known)):
         if isinstance(card, Card):
-            name = card.product.replace(" ", "-")
-            return _Product(name=name, profile=profile, shared=False, card=card, pin=(key, labels[key]))
+            return _Product(
+                name=card.product.replace(" ", "-"),
+                profile=profile or labels.get(GKE_PROFILE, ""),
+                shared=bool(labels.get(GKE_STRATEGY)),
+                card=card,
+                pin=(key, labels[key]),
+                gke=GKE in labels,
+            )
     return None
 
 
