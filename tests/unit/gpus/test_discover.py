@@ -311,7 +311,7 @@ def test_time_sliced_mig_keeps_its_profile() -> None:
             ["UnknownProduct"],
         ),
         ({}, {"amd.com/gpu": 8}, {}, ["NoProductLabel"]),
-        ({"amd.com/gpu.device-id": "74a1"}, {"amd.com/cpx_nps4": 64}, {}, ["PartitionsMixed"]),
+        ({"amd.com/gpu.device-id": "74a1"}, {"amd.com/cpx_nps4": 64}, {}, ["Partitioned"]),
         (
             {"tonnage.dev/accelerator": "MI300X"},
             {"amd.com/gpu": 8},
@@ -348,6 +348,25 @@ def test_time_sliced_mig_keeps_its_profile() -> None:
             {"habana.ai/product.name": "Intel-Gaudi-2-96GB"},
             {"habana.ai/gaudi": 8},
             {"intel-gaudi-2-96gb": 86.73},
+            [],
+        ),
+        # partitions that the label for memory does not show
+        (
+            {"amd.com/gpu.device-id": "74a1", "amd.com/gpu.vram": "192G", "amd.com/gpu.cu-count": "38"},
+            {"amd.com/gpu": 64},
+            {},
+            ["Partitioned"],
+        ),
+        (
+            {"amd.com/gpu.device-id": "74a1", "amd.com/compute-memory-partition": "cpx_nps1"},
+            {"amd.com/gpu": 64},
+            {},
+            ["Partitioned"],
+        ),
+        (
+            {"amd.com/gpu.device-id": "74a1", "amd.com/gpu.compute-memory-partition": "SPX_NPS1"},
+            {"amd.com/gpu": 8},
+            {"amd-instinct-mi300x-oam": 191.69},
             [],
         ),
         # somebody else's extended resource is no accelerator

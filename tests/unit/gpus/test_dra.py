@@ -88,6 +88,14 @@ def test_a_device_whose_part_is_held_is_not_free() -> None:
             1,
             [],
         ),
+        (
+            [
+                slice_of([device("a"), device("b")], name="a", generation=1),
+                slice_of([device("a")], name="b", generation=2),
+            ],
+            1,
+            [],
+        ),
         ([slice_of([device()], slices_in_pool=2)], None, ["SlicesIncomplete"]),
         ([slice_of([device()], node="")], None, ["NotOfOneNode"]),
         ([slice_of([device(node="n")], node="")], 1, []),

@@ -7,9 +7,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonnage.gpus.inventory import Inventory
+from tonnage.gpus.inventory import Access, Inventory
 from tonnage.gpus.nodes import Node
 from tonnage.gpus.pods import PodUse
+from tonnage.gpus.reservations import Need, settle
 from tonnage.gpus.slices import DeviceRef, ResourceClaim
 from unit.gpus.clusters import GPU, Cluster, holder, real
 
@@ -83,6 +84,7 @@ def test_free_is_within_what_there_is(cluster: Cluster) -> None:
     for pool in inventory.pools:
         assert len({node.name for node in pool.nodes}) == len(pool.nodes) > 0
         assert pool.memory_bytes > 0 or pool.name == "cpu"
+        assert min(pool.free, 1) <= pool.free_on_one_node <= min(pool.free, pool.devices_per_pod)
         for node in pool.nodes:
             assert 0 <= node.free <= node.devices
             assert node.cpu_millis >= 0
@@ -116,6 +118,26 @@ def test_a_node_changes_no_pool_but_its_own_part(cluster: Cluster) -> None:
             assert replace(pool, nodes=()) == replace(whole[pool.name], nodes=())
             kept = tuple(node for node in whole[pool.name].nodes if node.name != left_out.name)
             assert pool.nodes == kept
+
+
+@given(cluster=clusters(), data=st.data())
+def test_a_pod_that_is_bound_frees_its_reservation(cluster: Cluster, data: st.DataObject) -> None:
+    """What others may count on is the same before its pods are bound and after."""
+    before = cluster.inventory()
+    pools = [pool for pool in before.pools if pool.access is Access.RESOURCE and pool.free]
+    if not pools:
+        return
+    pool = data.draw(st.sampled_from(pools))
+    devices = data.draw(st.integers(1, pool.free_on_one_node))
+    need = Need(key="ns/a", pool=pool.name, pods=data.draw(st.integers(1, 3)), devices=devices)
+    settled = settle(before, waiting=[need])
+    bound = tuple(
+        holder(node, devices, name=f"bound{at}", resource=pool.resource)
+        for granted in settled.granted
+        for at, node in enumerate(granted.nodes)
+    )
+    after = replace(cluster, pods=(*cluster.pods, *bound)).inventory()
+    assert free_of(after) == free_of(settled.left)
 
 
 @given(cluster=clusters())

@@ -3,8 +3,9 @@
 Labels: ROCm/k8s-device-plugin cmd/k8s-node-labeller/main.go, createLabels: `amd.com/gpu.product-name`,
 `.device-id` and `.vram` (whole GiB, `192G`) with the value where all devices have the same, else one
 `amd.com/gpu.vram.192G` with the count for each value; older versions write only the second form, with prefix
-`beta.`. Resources: docs/user-guide/configuration.md (`amd.com/gpu`; with the strategy `mixed` one for each
-partition type, `amd.com/cpx_nps4`).
+`beta.`. Resources and partitions: docs/user-guide/configuration.md (`amd.com/gpu`; with the strategy `mixed`
+one for each partition type, `amd.com/cpx_nps4`; `compute-memory-partition` where the labeller is asked for it,
+as `amd.com/` or `amd.com/gpu.`). Compute units of whole devices: AMD's data sheets.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _PREFIX: Final = "amd.com/"
 _BETA: Final = "beta."
 _GIB: Final = 2**30
 _ROUNDED: Final = _GIB // 2
+_COMPUTE_UNITS: Final = {"MI300X": 304, "MI300X-VF": 304, "MI325X": 304, "MI350X": 256, "MI355X": 256}
 
 
 def resources_of(node: Node) -> list[str]:
@@ -45,7 +47,7 @@ def find_offers(node: Node) -> tuple[list[Offer], list[Problem]]:
     problems: list[Problem] = []
     for resource in resources_of(node):
         if resource != GPU:
-            problems.append(_problem(node, Reason.PARTITIONS_MIXED, _PARTITIONS.format(resource)))
+            problems.append(_problem(node, Reason.PARTITIONED, _PARTITIONS.format(resource)))
             continue
         found, trouble = _read(node)
         offers.extend(found)
@@ -71,6 +73,8 @@ def _read(node: Node) -> tuple[list[Offer], list[Problem]]:
     name, accelerator, value = product
     if value.devices is not None and value.devices < node.capacity[GPU]:
         return [], [_problem(node, Reason.MIXED_PRODUCTS, _MIXED)]
+    if _is_partitioned(node.labels, accelerator):
+        return [], [_problem(node, Reason.PARTITIONED, _PARTITIONS.format(GPU))]
     memory = device_memory(accelerator, reported_bytes=_vram(node.labels), rounding_bytes=_ROUNDED)
     if memory is None or accelerator is None:
         return [], [unknown_product(node.name, name, "it is not known what it computes")]
@@ -125,6 +129,16 @@ def _vram(labels: Mapping[str, str]) -> int:
     return (gib or 0) * _GIB
 
 
+def _is_partitioned(labels: Mapping[str, str], accelerator: Accelerator | None) -> bool:
+    """Whether what is counted are parts of devices, which the label for memory does not always show."""
+    for key in ("amd.com/compute-memory-partition", f"{GPU}.compute-memory-partition"):
+        if not labels.get(key, "spx").lower().startswith("spx"):
+            return True
+    whole = _COMPUTE_UNITS.get(accelerator.name, 0) if accelerator else 0
+    units = _values(labels, "cu-count")
+    return any((number(each.text) or whole) < whole for each in units)
+
+
 def _problem(node: Node, reason: Reason, message: str) -> Problem:
     return Problem(node=node.name, reason=reason, message=message)
 
@@ -138,6 +152,6 @@ _MIXED: Final = (
     "its own nodes"
 )
 _PARTITIONS: Final = (
-    "{} is a type of partition: its memory is not known; use the device plugin's resource naming strategy "
-    "`single` with unpartitioned devices"
+    "{} counts partitions, whose memory is not known: set compute partition SPX and memory partition NPS1, "
+    "or keep the node for others"
 )

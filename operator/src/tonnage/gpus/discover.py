@@ -33,7 +33,7 @@ _LABELS: Final = (
 )
 """All labels that a reader of device plugins is shown, but for those that begin as follows, on nodes with
 resources that begin so."""
-_PREFIXES: Final = ("nvidia.com/mig-", "amd.com/", "beta.amd.com/")
+_PREFIXES: Final = ("nvidia.com/mig-", "amd.com/", "beta.amd.com/gpu.")
 _Items = tuple[tuple[str, Any], ...]
 _Key = tuple[_Items, _Items, _Items]
 _CPU: Final = Offer(

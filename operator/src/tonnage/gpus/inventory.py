@@ -130,7 +130,7 @@ class Reason(StrEnum):
     SHARING_UNKNOWN = "SharingUnknown"
     MIG_INVALID = "MigInvalid"
     MIG_SHARED = "MigShared"
-    PARTITIONS_MIXED = "PartitionsMixed"
+    PARTITIONED = "Partitioned"
     OFFERED_TWICE = "OfferedTwice"
     NO_DEVICE_CLASS = "NoDeviceClass"
     DEVICE_TAINTED = "DeviceTainted"
