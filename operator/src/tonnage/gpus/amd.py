@@ -4,7 +4,7 @@ Labels: ROCm/k8s-device-plugin cmd/k8s-node-labeller/main.go, createLabels: `amd
 `.device-id` and `.vram` (whole GiB, `192G`) with the value where all devices have the same, else one
 `amd.com/gpu.vram.192G` with the count for each value; older versions write only the second form, with prefix
 `beta.`. Resources and partitions: docs/user-guide/configuration.md (`amd.com/gpu`; with the strategy `mixed`
-one for each partition type, `amd.com/cpx_nps4`; `compute-memory-partition` where the labeller is asked for it,
+one for each partition type, `amd.com/cpx_nps4`; `compute-memory-partition` if the labeller is asked for it,
 as `amd.com/` or `amd.com/gpu.`). Compute units of whole devices: AMD's data sheets.
 """
 
