@@ -131,6 +131,19 @@ def test_what_one_object_may_count_on() -> None:
     assert free(free_for(room, urgent, reserved=reserved, waiting=waiting)) == {"h100-0": 6}
 
 
+def test_needs_stay_on_the_nodes_they_may_use() -> None:
+    """What is held elsewhere takes nothing here, and the other way round."""
+    room = inventory(h100=[4, 4])
+    there = need("a/there", devices=4, usable=frozenset({"h100-1"}), nodes=("h100-1",))
+    here = need("b/here", devices=4, usable=frozenset({"h100-0"}))
+    assert free(free_for(room, here, reserved=[there])) == {"h100-0": 4}
+    result = settle(room, reserved=[there], waiting=[replace(here, pods=2), replace(here, key="b/c")])
+    assert granted(result) == {"a/there": ("h100-1",), "b/c": ("h100-0",)}
+    assert result.refused[0].free == 4
+    gone = settle(room, reserved=[replace(there, nodes=("h100-9",))])
+    assert granted(gone) == {"a/there": ("h100-1",)}
+
+
 # Fifty objects compete
 
 
@@ -140,6 +153,7 @@ def contests(draw: st.DrawFn) -> tuple[Inventory, list[Need]]:
     room = inventory(
         h100=draw(st.lists(st.integers(0, 8), max_size=8)), l4=draw(st.lists(st.integers(0, 2), max_size=4))
     )
+    names = [node.name for pool in room.pools for node in pool.nodes]
     needs = [
         need(
             f"ns/o{number}",
@@ -148,6 +162,7 @@ def contests(draw: st.DrawFn) -> tuple[Inventory, list[Need]]:
             pool=draw(st.sampled_from(["h100", "h100", "h100", "l4"])),
             priority=draw(st.integers(0, 3)),
             created=f"2026-01-{draw(st.integers(1, 9)):02}T00:00:00Z",
+            usable=draw(st.none() | st.frozensets(st.sampled_from(names)) if names else st.none()),
         )
         for number in range(draw(st.integers(0, 50)))
     ]
@@ -227,7 +242,11 @@ def test_two_objects_never_count_on_the_same_devices(
     """What each may count on, less what those ahead of it are given, is what they leave."""
     room, needs = contest
     for each in needs[:10]:
-        may = free(free_for(room, each, waiting=needs))
+        may = free(free_for(room, replace(each, usable=None), waiting=needs))
+        mine = free_for(room, each, waiting=needs)
+        assert free(mine) == {
+            name: n for name, n in may.items() if each.usable is None or name in each.usable
+        }
         ahead = settle(room, waiting=[other for other in needs if rank(other) < rank(each)])
         taken = booked(ahead.granted)
         assert may == {name: count - taken.get(name, 0) for name, count in free(room).items()}

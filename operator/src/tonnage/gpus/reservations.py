@@ -22,8 +22,8 @@ class Need:
     """`pods` pods of one object that are not bound yet, each with `devices` (1 or more) of a node of `pool`.
 
     `key` is `namespace/name`, `priority` that of its priority class, `created` its creation time as the API
-    writes it (RFC 3339 in UTC, which sorts as text). `nodes` is where it was granted, one name a pod; empty
-    where that is not known.
+    writes it (RFC 3339 in UTC, which sorts as text). `usable` are the nodes that its pods may be placed on,
+    None for all of the pool. `nodes` is where it was granted, one name a pod; empty where that is not known.
     """
 
     key: str
@@ -32,6 +32,7 @@ class Need:
     devices: int
     priority: int = 0
     created: str = ""
+    usable: frozenset[str] | None = None
     nodes: tuple[str, ...] = ()
 
 
@@ -91,6 +92,8 @@ def settle(
 ) -> Settlement:
     """Give what is free to needs in order: accepted plans (`reserved`) first, then objects that wait.
 
+    `inventory` is of all nodes that any of them could use (`take_inventory` with a placement that tolerates
+    every taint), since what one holds must be taken off where it holds it; `Need.usable` tells them apart.
     An accepted plan is never displaced by one that waits. Who waits is given room for all its pods or for
     none; one behind it may then have what it cannot use, since devices on other nodes do not help it. Of an
     accepted plan whose devices somebody else took, as many pods as find a node still count.
@@ -111,10 +114,21 @@ def free_for(
     inventory: Inventory, need: Need, *, reserved: Iterable[Need] = (), waiting: Iterable[Need] = ()
 ) -> Inventory:
     """What the object of `need` may count on: all but what others have reserved, and what those that wait
-    ahead of it will be given. Of `need` only the object's key and rank matter."""
+    ahead of it will be given, on the nodes it may use. Of `need` only key, rank and nodes matter."""
     others = [each for each in reserved if each.key != need.key]
     ahead = [each for each in waiting if each.key != need.key and rank(each) < rank(need)]
-    return settle(inventory, reserved=others, waiting=ahead).left
+    return restrict(settle(inventory, reserved=others, waiting=ahead).left, usable=need.usable)
+
+
+def restrict(inventory: Inventory, *, usable: frozenset[str] | None) -> Inventory:
+    """The part of an inventory that is on these nodes; pools without any are left out."""
+    if usable is None:
+        return inventory
+    pools = (
+        replace(pool, nodes=tuple(node for node in pool.nodes if node.name in usable))
+        for pool in inventory.pools
+    )
+    return replace(inventory, pools=tuple(pool for pool in pools if pool.nodes))
 
 
 class _Room:
@@ -137,6 +151,8 @@ class _Room:
         found: list[str] = []
         wishes = ((name, 1) for name in need.nodes)
         for name, most in (*wishes, *((name, need.pods) for name in self.order.get(need.pool, ()))):
+            if need.usable is not None and name not in need.usable:
+                continue
             pods = min(left.get(name, 0) // need.devices, need.pods - len(found), most)
             if pods > 0:
                 left[name] -= pods * need.devices
@@ -159,7 +175,11 @@ class _Room:
             pool=need.pool,
             pods=need.pods,
             devices=need.devices,
-            free=sum(self.free.get(need.pool, {}).values()),
+            free=sum(
+                count
+                for name, count in self.free.get(need.pool, {}).items()
+                if need.usable is None or name in need.usable
+            ),
             holders=tuple(self.holders.get(need.pool, ())),
         )
 
