@@ -137,8 +137,8 @@ def test_needs_stay_on_the_nodes_they_may_use() -> None:
     there = need("a/there", devices=4, usable=frozenset({"h100-1"}), nodes=("h100-1",))
     here = need("b/here", devices=4, usable=frozenset({"h100-0"}))
     assert free(free_for(room, here, reserved=[there])) == {"h100-0": 4}
-    result = settle(room, reserved=[there], waiting=[replace(here, pods=2), replace(here, key="b/c")])
-    assert granted(result) == {"a/there": ("h100-1",), "b/c": ("h100-0",)}
+    result = settle(room, reserved=[there], waiting=[replace(here, pods=2), replace(here, key="b/later")])
+    assert granted(result) == {"a/there": ("h100-1",), "b/later": ("h100-0",)}
     assert result.refused[0].free == 4
     gone = settle(room, reserved=[replace(there, nodes=("h100-9",))])
     assert granted(gone) == {"a/there": ("h100-1",)}
