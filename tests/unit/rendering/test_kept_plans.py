@@ -72,6 +72,7 @@ def test_whatever_an_engine_is_started_with_is_part_of_the_hash(field: dataclass
         "node_labels": {},
         "compute_capability": None,
         "captured_sizes": (1,),
+        "selectors": ("device.driver == 'gpu.nvidia.com'",),
         "enforce_eager": True,
     }
     value = getattr(ON_FOUR, field.name)

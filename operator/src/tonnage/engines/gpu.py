@@ -31,7 +31,8 @@ class GpuRules:
     admission check counts the block that the pool holds back. `second_runner_of` are the architectures that
     the second model runner serves, None for all. `online_fp8` is the flag that stores unquantized weights in
     fp8, "" where it is not known. `quantizations` are the methods of checkpoints that it serves, with the
-    least compute capability of each.
+    least compute capability of each. `host_bytes` to `shared_memory_bytes_per_rank` are main memory of a
+    pod: of the engine's processes, and the limit of /dev/shm.
     """
 
     version: str
@@ -47,6 +48,10 @@ class GpuRules:
     second_runner_of: frozenset[str] | None
     online_fp8: str
     quantizations: Mapping[str, tuple[int, int]]
+    host_bytes: int
+    host_bytes_per_rank: int
+    shared_memory_bytes: int
+    shared_memory_bytes_per_rank: int
 
     def second_runner(self, architecture: str) -> bool:
         """Whether the second model runner serves this architecture."""
@@ -85,6 +90,16 @@ _QUANTIZATIONS: Final = {
     "mxfp4": (8, 0),
 }
 
+# Not measured. vLLM's own example for Kubernetes (docs/deployment/k8s.md) limits /dev/shm to 2 GiB; main
+# memory is what the server and, for each rank, a process with CUDA's libraries and pinned buffers are given
+# room for.
+_HOST: Final = {
+    "host_bytes": 4 * _GIB,
+    "host_bytes_per_rank": 4 * _GIB,
+    "shared_memory_bytes": 1 * _GIB,
+    "shared_memory_bytes_per_rank": 1 * _GIB,
+}
+
 GPU_0_26: Final = GpuRules(
     version="0.26.0",
     rules_version="0.26.0",
@@ -105,6 +120,7 @@ GPU_0_26: Final = GpuRules(
     ),
     online_fp8="",
     quantizations=_QUANTIZATIONS,
+    **_HOST,
 )
 
 GPU_0_32: Final = GpuRules(
@@ -124,6 +140,7 @@ GPU_0_32: Final = GpuRules(
     # layers/quantization/fp8.py: "no longer supports online quantization. Please use fp8_per_tensor".
     online_fp8="fp8_per_tensor",
     quantizations=_QUANTIZATIONS,
+    **_HOST,
 )
 
 GPU_RULES: Final = (GPU_0_26, GPU_0_32)

@@ -75,13 +75,14 @@ class Alternative:
 class GpuPlan:
     """What a plan on accelerators has beside the rest: how pods ask for devices, how the engine is started.
 
-    `vendor` to `node_labels` are the pool's (see `tonnage.gpus.inventory.Pool`). `device_bytes` is the total
-    of one device that was planned with. A replica is `nodes_per_replica` pods of `devices_per_pod` devices
-    each; their product is tensor times `pipeline_parallel` size. `quantization` is the engine's flag, ""
-    where weights stay as shipped. `kv_scales` says where the scales of an fp8 KV cache come from:
-    "checkpoint", "1.0", or "" where there are none. `graph_mode` and `captured_sizes` are CUDA graphs, "NONE"
-    and none where `enforce_eager`. `memory_utilization` is only what the engine's check at its start reads:
-    the share of the device that must be free then. `offload_bytes` are of the pod's main memory.
+    `vendor` to `node_labels`, and `selectors`, are the pool's (see `tonnage.gpus.inventory.Pool`).
+    `device_bytes` is the total of one device that was planned with. A replica is `nodes_per_replica` pods
+    of `devices_per_pod` devices each; their product is tensor times `pipeline_parallel` size.
+    `quantization` is the engine's flag, "" where weights stay as shipped. `kv_scales` says where the scales
+    of an fp8 KV cache come from: "checkpoint", "1.0", or "" where there are none. `graph_mode` and
+    `captured_sizes` are CUDA graphs, "NONE" and none where `enforce_eager`. `memory_utilization` is only
+    what the engine's check at its start reads: the share of the device that must be free then.
+    `offload_bytes` are of the pod's main memory.
     """
 
     vendor: Vendor
@@ -102,6 +103,7 @@ class GpuPlan:
     enforce_eager: bool
     memory_utilization: str
     offload_bytes: int = 0
+    selectors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -234,6 +234,7 @@ def _parse_gpu(data: Mapping[str, Any]) -> GpuPlan:
             "sharing": Sharing(data["sharing"]),
             "compute_capability": None if capability is None else (capability[0], capability[1]),
             "captured_sizes": tuple(data["captured_sizes"]),
+            "selectors": tuple(data["selectors"]),
         }
     )
 
