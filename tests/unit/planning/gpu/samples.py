@@ -37,17 +37,16 @@ def pool(card: str, *nodes: PoolNode, **changes: Any) -> Pool:
     """A pool of a card of the catalogue; one node of eight unless told otherwise."""
     known = card_named(card)
     assert known is not None
-    computes = ("bf16", "fp8") if known.compute_capability >= (8, 9) else ("bf16",)
     fields: dict[str, Any] = {
         "name": f"nvidia-{known.name.lower()}",
         "vendor": Vendor.NVIDIA,
         "product": known.name,
-        "memory_bytes": known.memory_bytes,
+        "memory_bytes": known.safe_bytes,
         "memory_source": "catalogue",
         "access": Access.RESOURCE,
         "resource": "nvidia.com/gpu",
         "compute_capability": known.compute_capability,
-        "computes": computes,
+        "computes": known.computes,
         "node_labels": {"nvidia.com/gpu.product": known.product.replace(" ", "-")},
         "nodes": nodes or (node(),),
         **changes,

@@ -255,16 +255,15 @@ def test_lossless_never_leaves_what_was_shipped() -> None:
 
 
 def test_economy_packs_the_cache_to_four_bits_where_eight_are_too_many() -> None:
-    """One request of 98,304 tokens in 4.38 GiB: 8 bits take 6.19 GiB, 8-bit keys and 4-bit values 5.52, 4
-    bits 4.25: a head stores 134 bytes in 28 layers, and 512 in the outermost four, which stay as they
-    are."""
+    """One request of 90,112 tokens in 4.2 GiB: 8 bits take 5.67 GiB, 8-bit keys and 4-bit values 5.06, 4
+    bits 3.89: a head stores 134 bytes in 28 layers, and 512 in the outermost four, which stay as they are."""
     one = pool("A10", node(devices=1))
-    demand = {"context_length": 98304, "concurrency": 1}
+    demand = {"context_length": 90112, "concurrency": 1}
     assert rejection(one, **demand).reason == "NotEnoughMemory"
     found = plan(one, quality=ECONOMY, **demand)
     states = 8 * (28 * 134 + 4 * 512)
     assert found.bytes_per_block == 32 * states
-    assert [round(states * 98304 / GIB, 2), "5.52 GiB" in found.alternatives[2].why] == [4.25, True]
+    assert [round(states * 90112 / GIB, 2), "5.06 GiB" in found.alternatives[2].why] == [3.89, True]
     assert (found.kv_dtype, found.quality, found.attention_backend) == (
         "turboquant_4bit_nc",
         ECONOMY,
@@ -307,6 +306,19 @@ def test_a_share_of_a_time_sliced_card_is_its_part_and_says_so() -> None:
     slice_of_its_own = plan(whole, context_length=8192, concurrency=1)
     assert slice_of_its_own.memory == found.memory
     assert "nothing keeps" not in slice_of_its_own.reason
+
+
+def test_a_share_under_mps_starts_whatever_total_the_engine_sees() -> None:
+    """A fourth of an H100 is what the pool states; a check against the whole card must pass too."""
+    part = pool("H100-80GB").memory_bytes // 4
+    found = plan(
+        pool("H100-80GB", sharing=Sharing.MPS, clients=4, memory_bytes=part),
+        context_length=8192,
+        concurrency=1,
+    )
+    assert found.gpu is not None
+    assert found.memory.total <= part
+    assert float(found.gpu.memory_utilization) < 0.25
 
 
 def test_one_pod_has_one_shared_device() -> None:

@@ -126,6 +126,7 @@ def test_no_cluster_at_all() -> None:
             "UnsupportedQuantization",
             "need compute capability 8.0",
         ),
+        ("H200", {"product": "?"}, LLAMA_8B, {"products": ("H200",)}, "ProductNotAllowed", "? is none"),
         ("H200", {}, LLAMA_8B, {"tensor_parallel": 16}, "NotEnoughGpus", "no node has 16 H200"),
         ("H200", {}, LLAMA_8B, {"tensor_parallel": 3}, "EngineRefuses", "divisible by tensor parallel size"),
         (
@@ -152,6 +153,13 @@ def test_pools_that_cannot_be_used(
     )
     assert found.reason == reason
     assert words in found.message
+
+
+@pytest.mark.parametrize("name", ["H200", "NVIDIA H200", "NVIDIA-H200", "nvidia-h200"])
+def test_a_product_is_known_by_all_its_names(name: str) -> None:
+    as_labelled = pool("H200", product="NVIDIA-H200")
+    found = plan(as_labelled, hardware=Hardware(products=(name,)), context_length=4096)
+    assert found.product == "NVIDIA-H200"
 
 
 def test_other_pools_are_used_beside_those_that_cannot_be() -> None:
@@ -280,7 +288,7 @@ def test_sizes_are_objected_to_with_numbers() -> None:
     large = question([pool("L4")], profile=LLAMA_70B)
     alone = rules.sized(large, steps[1], sizer=Sizer(large))
     assert isinstance(alone, Rejection)
-    assert alone.message == "weights of 131.42 GiB are more than the 22.16 GiB of each of 1x L4"
+    assert alone.message == "weights of 131.42 GiB are more than the 21.96 GiB of each of 1x L4"
     limited = question([pool("L4")], hardware=Hardware(max_gpus=1))
     over = rules.sized(limited, steps[2], sizer=Sizer(limited))
     assert isinstance(over, Rejection)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tonnage.gpus.inventory import Inventory, Pool, Sharing
@@ -115,8 +115,8 @@ def test_the_same_question_in_any_order_has_the_same_answer_byte_for_byte(
 @given(asked=questions())
 def test_a_plan_obeys_every_rule_and_the_engine_makes_of_it_what_it_says(asked: GpuQuestion) -> None:
     found = as_plan(asked)
-    assume(isinstance(found, Plan))
-    assert isinstance(found, Plan)
+    if isinstance(found, Rejection):
+        return
     assert found.gpu is not None
     chosen = search(asked).chosen
     assert chosen is not None
@@ -151,15 +151,13 @@ def test_a_plan_obeys_every_rule_and_the_engine_makes_of_it_what_it_says(asked: 
 
 def standing(asked: GpuQuestion) -> tuple[int, int] | None:
     """(step, GPUs) of what is chosen."""
-    found = search(asked)
-    chosen = found.chosen
+    chosen = None if rules.first_rejection(asked) else search(asked).chosen
     return None if chosen is None else (steps(asked).index(chosen.choice.step), chosen.choice.gpus)
 
 
 @settings(deadline=None, max_examples=60)
 @given(asked=questions(), more=st.integers(1, 64))
 def test_more_memory_never_makes_it_worse(asked: GpuQuestion, more: int) -> None:
-    assume(rules.first_rejection(asked) is None)
     larger = tuple(
         replace(each, memory_bytes=each.memory_bytes + more * 2**30, name=each.name) for each in asked.pools
     )
@@ -170,7 +168,6 @@ def test_more_memory_never_makes_it_worse(asked: GpuQuestion, more: int) -> None
 @settings(deadline=None, max_examples=60)
 @given(asked=questions(), more=st.integers(1, 500))
 def test_more_requests_never_make_it_better(asked: GpuQuestion, more: int) -> None:
-    assume(rules.first_rejection(asked) is None)
     busier = replace(asked, demand=replace(asked.demand, concurrency=asked.demand.concurrency + more))
     before, after = standing(asked), standing(busier)
     assert after is None or (before is not None and before <= after)
@@ -187,8 +184,8 @@ def test_no_figure_depends_on_how_many_nodes_there_are(asked: GpuQuestion, other
         for each in asked.pools
     )
     before, after = as_plan(asked), as_plan(replace(asked, pools=wider))
-    assume(isinstance(before, Plan))
-    assert isinstance(before, Plan)
+    if isinstance(before, Rejection):
+        return
     assert isinstance(after, Plan)
     # What is said of replicas over more nodes than there were may differ.
     assert replace(before, alternatives=()) == replace(after, alternatives=())

@@ -12,7 +12,7 @@ from tonnage.gpus.inventory import Inventory, Vendor
 from tonnage.models import ModelProfile
 from tonnage.planning.gpu import rules, words
 from tonnage.planning.gpu.candidates import Candidate
-from tonnage.planning.gpu.question import GpuQuestion, Hardware, sorted_pools
+from tonnage.planning.gpu.question import GpuQuestion, Hardware, sorted_pools, whole_bytes
 from tonnage.planning.gpu.remedies import not_possible
 from tonnage.planning.gpu.search import Found, search
 from tonnage.planning.memory import concurrency, engine_tokens
@@ -157,5 +157,5 @@ def _utilization(chosen: Candidate) -> str:
     where the bytes of the KV cache are stated."""
     memory = chosen.budget.memory(kv_bytes=chosen.kv_bytes)
     after = memory.weights + memory.activation + memory.graphs + memory.kv
-    thousandths = max(1, 1000 * after // chosen.choice.pool.memory_bytes)
+    thousandths = max(1, 1000 * after // whole_bytes(chosen.choice.pool))
     return f"{thousandths // 1000}.{thousandths % 1000:03d}"

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Final
 
 from tonnage.engines import GpuRules
+from tonnage.gpus.cards import accelerator_named
 from tonnage.gpus.inventory import Pool, Sharing
 from tonnage.planning.budget import share_of
 from tonnage.planning.demand import Wanted, stored_dtype
@@ -19,7 +20,8 @@ AS_SHIPPED: Final = "None"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """What a user allows: `products` by their name, () for all; None leaves a figure to the planner.
+    """What a user allows: `products` by any of their names (`names_of`), () for all; None leaves a figure
+    to the planner.
 
     `quantization` is `weights.quantization`, None for Auto.
     """
@@ -34,7 +36,7 @@ class Hardware:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuQuestion(Wanted):
     """All that planning on GPUs looks at. `prices` are for one device and hour, by a pool's or a product's
-    name; pools without one come after those that have one."""
+    name (`names_of`); pools without one come after those that have one."""
 
     engine: GpuRules
     pools: tuple[Pool, ...]
@@ -50,12 +52,18 @@ class GpuQuestion(Wanted):
 
     def price_of(self, pool: Pool) -> Decimal | None:
         """The price of one device of a pool for an hour, None where none is stated."""
-        return self.prices.get(pool.name, self.prices.get(pool.product))
+        return next((self.prices[name] for name in names_of(pool) if name in self.prices), None)
 
 
 def sorted_pools(pools: Iterable[Pool]) -> tuple[Pool, ...]:
     """Pools in an order that their input's does not change."""
     return tuple(sorted(pools, key=lambda pool: pool.name))
+
+
+def names_of(pool: Pool) -> tuple[str, ...]:
+    """What users call a pool: by its own name, the product's as nodes label it, and the catalogue's."""
+    known = accelerator_named(pool.product)
+    return (pool.name, pool.product, *(() if known is None else (known.name, known.product)))
 
 
 def usable_bytes(pool: Pool) -> int:
@@ -64,3 +72,9 @@ def usable_bytes(pool: Pool) -> int:
     if pool.sharing is Sharing.TIME_SLICING:
         return share_of(pool.memory_bytes, clients=pool.clients)
     return pool.memory_bytes
+
+
+def whole_bytes(pool: Pool) -> int:
+    """The most that an engine could take for a device's total: under MPS it may see the whole card or its
+    part."""
+    return pool.memory_bytes * (pool.clients if pool.sharing is Sharing.MPS else 1)

@@ -20,7 +20,7 @@ from tonnage.planning.gpu.candidates import (
     tensor_sizes,
 )
 from tonnage.planning.gpu.ladder import FP8, QUALITIES, Step, quality_of_kv, runs_well, steps
-from tonnage.planning.gpu.question import AS_SHIPPED, GpuQuestion, usable_bytes
+from tonnage.planning.gpu.question import AS_SHIPPED, GpuQuestion, names_of, usable_bytes
 from tonnage.planning.plan import Quality, Rejection
 from tonnage.planning.rules import context_within_model, numbers_make_sense, typical_within_context
 from tonnage.planning.settle import RefusedError
@@ -233,7 +233,7 @@ def device_known(question: GpuQuestion, pool: Pool) -> Rejection | None:
 def product_allowed(question: GpuQuestion, pool: Pool) -> Rejection | None:
     """`hardware.products` names it, where it names any."""
     allowed = question.hardware.products
-    if not allowed or {pool.product, pool.name} & set(allowed):
+    if not allowed or not set(allowed).isdisjoint(names_of(pool)):
         return None
     message = f"{pool.product} is none of hardware.products ({', '.join(sorted(allowed))[:200]})"
     return Rejection(reason="ProductNotAllowed", message=message)
