@@ -23,7 +23,7 @@ help: ## show this list
 
 venv: .venv/.ready ## make .venv with all tools
 
-.PHONY: help venv prerequisites demo demo-down test test-unit test-cluster test-e2e bench-heal bench-memory bench-operator soak soak-hostile soak-sequences lint format crd soak-crash reliability
+.PHONY: help venv prerequisites demo demo-down test test-unit test-cluster test-e2e bench-heal bench-inventory bench-memory bench-operator bench-planning soak soak-hostile soak-sequences lint format crd soak-crash reliability
 prerequisites: .venv/.ready
 	@tests/harness/prerequisites.sh cluster
 
@@ -48,11 +48,17 @@ test-e2e: prerequisites ## tests on a real node with the real engine (root)
 bench-heal: prerequisites ## how long a child deleted by hand is away, beside the same done by hand
 	@PYTHONPATH=tests $(PYTHON) -m bench.heal
 
+bench-inventory: .venv/.ready ## how long the inventory of 1,000 nodes and 5,000 pods takes
+	@PYTHONPATH=tests $(PYTHON) -m bench.inventory
+
 bench-memory: .venv/.ready ## KV tokens and weights of ours and of five public estimators against the engine's own, and the speed
 	@PYTHONPATH=tests $(PYTHON) -m bench.memory
 
 bench-operator: prerequisites ## latency, burst, writes, restart, CPU and memory of the operator beside a floor (root; 12 minutes)
 	@PYTHONPATH=tests $(PYTHON) -m bench.operator
+
+bench-planning: .venv/.ready ## how long a plan over ten pools takes, and what plans leave unused of real starts
+	@PYTHONPATH=tests $(PYTHON) -m bench.planning
 
 soak: soak-hostile soak-crash soak-sequences ## all long runs
 

@@ -13,7 +13,7 @@ from unit.cli.samples import Run, model_directory
     ("arguments", "words"),
     [
         ((), "name a MODEL"),
-        (("Qwen/Qwen3-8B", "--gpu", "H900"), "known: T4"),
+        (("Qwen/Qwen3-8B", "--gpu", "H900"), "known: V100-16GB, V100-32GB, T4"),
         (("Qwen/Qwen3-8B", "--cpu"), "--cpu needs --kv-bytes"),
         (("Qwen/Qwen3-8B", "--gpu", "H100", "--compute-capability", "8.0"), "compute capability 9.0"),
         (("Qwen/Qwen3-8B", "--kv-bytes", "1GiB", "--gpu", "L4", "--gpu", "T4"), "one --gpu at most"),

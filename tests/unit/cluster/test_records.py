@@ -1,10 +1,17 @@
-"""Pods as records: what is kept of them, whatever was injected beside our container."""
+"""Objects as records: what is kept of them, whatever was injected, and whatever is missing."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tonnage.cluster.records import pod_record
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tonnage.cluster.devices import claim_record, class_record, slice_record
+from tonnage.cluster.records import node_record, pod_record, pod_use
+from tonnage.gpus.slices import Counter, DeviceRef
+from unit.gpus import clusters
 
 
 def status(name: str, **state: Any) -> dict[str, Any]:
@@ -34,3 +41,190 @@ def test_our_container_is_read_and_not_the_one_before_it() -> None:
 
 def test_a_pod_without_our_container_says_nothing() -> None:
     assert pod_record(body(status("a-proxy", state={"running": {}}))).running is False
+
+
+# Nodes, and what pods take of them
+
+
+def container(requests: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
+    return {"resources": {"requests": requests or {}}, **more}
+
+
+def pod(*containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"namespace": "a", "name": "p"}, "spec": {"containers": list(containers), **spec}}
+
+
+GPU = "nvidia.com/gpu"
+
+
+@pytest.mark.parametrize(
+    ("body", "taken"),
+    [
+        (pod(container({"cpu": "500m", "memory": "1Gi", GPU: "1"})), (500, 2**30, {GPU: 1})),
+        # containers add up; limits stand for requests that are missing
+        (pod(container({GPU: "2"}), {"resources": {"limits": {GPU: "1", "cpu": "1"}}}), (1000, 0, {GPU: 3})),
+        # init containers run one after another, before the others
+        (
+            pod(container({GPU: "2"}), initContainers=[container({GPU: "4"}), container({GPU: "1"})]),
+            (0, 0, {GPU: 4}),
+        ),
+        # a sidecar stays: with the containers, and with every init container after it
+        (
+            pod(container({GPU: "2"}), initContainers=[container({GPU: "1"}, restartPolicy="Always")]),
+            (0, 0, {GPU: 3}),
+        ),
+        (
+            pod(
+                container({GPU: "1"}),
+                initContainers=[
+                    container({GPU: "2"}),
+                    container({GPU: "1"}, restartPolicy="Always"),
+                    container({GPU: "4"}),
+                ],
+            ),
+            (0, 0, {GPU: 5}),
+        ),
+        # requests of the whole pod, and its overhead
+        (
+            pod(
+                container({"cpu": "1", "memory": "1Gi", GPU: "1"}),
+                resources={"requests": {"cpu": "4"}},
+                overhead={"cpu": "250m", "memory": "1Mi"},
+            ),
+            (4250, 2**30 + 2**20, {GPU: 1}),
+        ),
+        # what is not counted, not readable or not there
+        (pod(container({"ephemeral-storage": "1Gi", "hugepages-2Mi": "4Mi"})), (0, 0, {})),
+        (pod(container({"cpu": "much", GPU: "x"})), (0, 0, {})),
+        (pod({}), (0, 0, {})),
+        ({"metadata": {"name": "p"}}, (0, 0, {})),
+    ],
+)
+def test_what_a_pod_takes_is_counted_as_kubernetes_does(
+    body: dict[str, Any], taken: tuple[int, int, dict[str, int]]
+) -> None:
+    use = pod_use(body)
+    assert (use.cpu_millis, use.memory_bytes, use.resources) == taken
+
+
+def test_where_a_pod_runs_and_whose_it_is() -> None:
+    body = pod(
+        nodeName="n1",
+        priority=100,
+        resourceClaims=[{"name": "x", "resourceClaimName": "mine"}, {"name": "y"}],
+    )
+    body["metadata"]["labels"] = {
+        "app.kubernetes.io/managed-by": "tonnage",
+        "tonnage.dev/deployment": "chat",
+    }
+    body["status"] = {
+        "phase": "Running",
+        "resourceClaimStatuses": [{"name": "y", "resourceClaimName": "p-y-1"}],
+        "extendedResourceClaimStatus": {"resourceClaimName": "p-extended"},
+    }
+    use = pod_use(body)
+    assert (use.node, use.phase, use.priority, use.deployment) == ("n1", "Running", 100, "chat")
+    assert use.claims == ("mine", "p-extended", "p-y-1")
+    del body["metadata"]["labels"]["app.kubernetes.io/managed-by"]
+    assert pod_use(body).deployment == ""
+
+
+def test_extended_resources_of_a_node() -> None:
+    status = {
+        "capacity": {"cpu": "8", "memory": "1Ti", GPU: "8", "example.com/x": "2", "hugepages-1Gi": "0"},
+        "allocatable": {"cpu": "7500m", "memory": "900Gi", GPU: "7", "example.com/x": "no"},
+    }
+    node = node_record({"metadata": {"name": "n"}, "status": status})
+    assert node.capacity == {GPU: 8, "example.com/x": 2}
+    assert node.allocatable == {GPU: 7, "example.com/x": 0}
+    assert (node.cpu_allocatable_millis, node.memory_allocatable_bytes) == (7500, 900 * 2**30)
+    assert node_record({"metadata": {"name": "n"}}).capacity == {}
+
+
+# Dynamic Resource Allocation
+
+
+def test_a_slice_is_read() -> None:
+    body = {
+        "metadata": {"name": "s"},
+        "spec": {
+            "driver": "gpu.nvidia.com",
+            "nodeName": "n",
+            "pool": {"name": "n", "generation": 3, "resourceSliceCount": 2},
+            "sharedCounters": [{"name": "set", "counters": {"memory": {"value": "40Gi"}}}],
+            "devices": [
+                {
+                    "name": "gpu-0",
+                    "attributes": {
+                        "gpu.nvidia.com/type": {"string": "gpu"},
+                        "cudaComputeCapability": {"version": "9.0.0"},
+                        "index": {"int": 1},
+                        "whole": {"bool": True},
+                        "resource.kubernetes.io/pcieRoot": {"string": "pci0000:00"},
+                        "odd": {},
+                    },
+                    "capacity": {"memory": {"value": "80Gi"}, "bad": {"value": "x"}, "none": None},
+                    "consumesCounters": [{"counterSet": "set", "counters": {"memory": {"value": "40Gi"}}}],
+                    "taints": [{"key": "xid", "effect": "NoExecute"}],
+                }
+            ],
+        },
+    }
+    found = slice_record(body)
+    assert (found.driver, found.pool, found.generation, found.slices_in_pool, found.node) == (
+        "gpu.nvidia.com",
+        "n",
+        3,
+        2,
+        "n",
+    )
+    assert found.counters == (Counter("set", "memory", 40 * 2**30),)
+    (device,) = found.devices
+    assert device.attributes == {
+        "type": "gpu",
+        "cudaComputeCapability": "9.0.0",
+        "index": "1",
+        "whole": "true",
+        "resource.kubernetes.io/pcieRoot": "pci0000:00",
+        "odd": "",
+    }
+    assert device.capacity == {"memory": 80 * 2**30, "bad": 0, "none": 0}
+    assert device.consumes == (Counter("set", "memory", 40 * 2**30),)
+    assert [taint.effect for taint in device.taints] == ["NoExecute"]
+
+
+def test_what_is_allocated_to_a_claim() -> None:
+    result = {"driver": "gpu.nvidia.com", "pool": "n", "device": "gpu-0", "request": "r"}
+    admin = {**result, "device": "gpu-1", "adminAccess": True}
+    body = {
+        "metadata": {"namespace": "a", "name": "c"},
+        "status": {"allocation": {"devices": {"results": [result, admin]}}},
+    }
+    assert claim_record(body).devices == (DeviceRef("gpu.nvidia.com", "n", "gpu-0"),)
+    assert claim_record({"metadata": {"namespace": "a", "name": "c"}}).devices == ()
+
+
+def test_a_device_class_is_read() -> None:
+    spec = {"selectors": [{"cel": {"expression": "device.driver == 'x'"}}, {}], "extendedResourceName": "x/y"}
+    found = class_record({"metadata": {"name": "x"}, "spec": spec})
+    assert (found.selectors, found.extended_resource) == (("device.driver == 'x'",), "x/y")
+
+
+def spoiled(value: Any, draw: st.DrawFn) -> Any:
+    """The same with some parts missing or null, as their types allow, and some texts replaced."""
+    if isinstance(value, dict):
+        kept = {key: spoiled(part, draw) for key, part in value.items() if draw(st.integers(0, 9))}
+        return kept if draw(st.integers(0, 19)) else None
+    if isinstance(value, list):
+        return [spoiled(part, draw) or {} for part in value] if draw(st.integers(0, 19)) else None
+    if not isinstance(value, str) or draw(st.integers(0, 9)):
+        return value
+    return draw(st.sampled_from(["", "x", "-1", "9" * 40, "1e99999"]))
+
+
+@given(data=st.data())
+def test_missing_parts_never_raise(data: st.DataObject) -> None:
+    body = data.draw(st.sampled_from(clusters.bodies()))
+    spec, status = (spoiled(body.get(key, {}), data.draw) for key in ("spec", "status"))
+    broken = {**body, "spec": spec, "status": status}
+    clusters.read([broken]).inventory()

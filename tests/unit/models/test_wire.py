@@ -38,7 +38,14 @@ from tonnage.models import (
 )
 from tonnage.models.parameters import Rounding, Tile
 from tonnage.models.wire import MAX_WIRE_BYTES, decode_wire, encode_wire, from_wire, to_wire
-from unit.models.samples import llama_config, outcome, profile_of, published_configs, smollm2_config
+from unit.models.samples import (
+    latent_config,
+    llama_config,
+    outcome,
+    profile_of,
+    published_configs,
+    smollm2_config,
+)
 
 SIZE = st.integers(1, 4096)
 TOKENS = st.integers(1, 2**31 - 1)
@@ -241,3 +248,11 @@ def test_hostile_wire_raises_nothing_but_config_error(changes: dict[str, Any]) -
         assert profile.reason in {"ProfileInvalid", "ConfigUnreadable"}
     else:
         assert decode_wire(encode_wire(profile)) == profile
+
+
+def test_experts_of_a_token_are_told_only_where_there_are_some() -> None:
+    """So that the profiles of other models read as they did before."""
+    dense, mixture = profile_of(llama_config()), profile_of(latent_config())
+    assert "expertsPerToken" not in to_wire(dense)
+    assert to_wire(mixture)["expertsPerToken"] == 2
+    assert decode_wire(encode_wire(mixture)).shape.experts_per_token == 2

@@ -1,14 +1,21 @@
-"""The objects that change most, parsed into slim frozen records: what is kept of a Pod and of a Node."""
+"""The objects that change most, parsed into slim frozen records: what is kept of a Pod and of a Node.
+
+What is missing or unreadable in an object never raises: quantities count as 0, lists as empty.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from decimal import ROUND_CEILING
+from typing import Any, Final
 
 from tonnage.api import quantities
 from tonnage.gpus.nodes import Node, Taint
-from tonnage.rendering.names import CONTAINERS
+from tonnage.gpus.pods import PodUse
+from tonnage.rendering.names import CONTAINERS, DEPLOYMENT, MANAGED_BY, MANAGER
 from tonnage.rendering.observations import Pod, Termination
+
+_TOO_LARGE: Final = 2**63
 
 
 def pod_record(body: Mapping[str, Any]) -> Pod:
@@ -53,31 +60,126 @@ def _termination(body: Mapping[str, Any] | None) -> Termination | None:
 
 def node_record(body: Mapping[str, Any]) -> Node:
     """The record of a Node; quantities that are missing or unreadable count as 0, so the node is not used."""
-    spec, status = body.get("spec", {}), body.get("status", {})
-    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
+    spec, status = body.get("spec") or {}, body.get("status") or {}
+    capacity, allocatable = status.get("capacity") or {}, status.get("allocatable") or {}
+    conditions = status.get("conditions") or ()
+    ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
     return Node(
         name=body["metadata"]["name"],
-        labels=body["metadata"].get("labels", {}),
-        taints=tuple(
-            Taint(key=t["key"], value=t.get("value", ""), effect=t["effect"]) for t in spec.get("taints", ())
-        ),
+        labels=body["metadata"].get("labels") or {},
+        taints=taints(spec),
         ready=ready,
         schedulable=not spec.get("unschedulable", False),
-        memory_capacity_bytes=_bytes(status.get("capacity", {})),
-        memory_allocatable_bytes=_bytes(status.get("allocatable", {})),
-        cpu_allocatable_millis=_millis(status.get("allocatable", {})),
+        memory_capacity_bytes=_amount("memory", capacity.get("memory")),
+        memory_allocatable_bytes=_amount("memory", allocatable.get("memory")),
+        cpu_allocatable_millis=_amount("cpu", allocatable.get("cpu")),
+        capacity=_extended(capacity),
+        allocatable=_extended(allocatable),
     )
 
 
-def _bytes(resources: Mapping[str, str]) -> int:
-    try:
-        return quantities.whole_bytes(resources.get("memory", "0"))
-    except ValueError:
-        return 0
+def taints(spec: Mapping[str, Any]) -> tuple[Taint, ...]:
+    """The taints of a Node's spec, or of a device."""
+    return tuple(
+        Taint(key=t.get("key", ""), value=t.get("value", ""), effect=t.get("effect", ""))
+        for t in spec.get("taints") or ()
+    )
 
 
-def _millis(resources: Mapping[str, str]) -> int:
+def pod_use(body: Mapping[str, Any]) -> PodUse:
+    """What a Pod takes of its node, counted as PodRequests of k8s.io/component-helpers/resource does.
+
+    Containers and sidecars together, or one init container with the sidecars started before it, whichever is
+    more; the pod's overhead; requests of the whole pod in place of the sum, where it states them.
+    """
+    meta, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
+    requests = _pod_requests(spec)
+    labels = meta.get("labels") or {}
+    return PodUse(
+        namespace=meta.get("namespace", ""),
+        name=meta["name"],
+        phase=status.get("phase", "Pending"),
+        node=spec.get("nodeName") or "",
+        cpu_millis=requests.pop("cpu", 0),
+        memory_bytes=requests.pop("memory", 0),
+        resources={name: amount for name, amount in requests.items() if amount},
+        claims=_claims(spec, status),
+        deployment=labels.get(DEPLOYMENT, "") if labels.get(MANAGED_BY) == MANAGER else "",
+        priority=spec.get("priority") or 0,
+    )
+
+
+def _pod_requests(spec: Mapping[str, Any]) -> dict[str, int]:
+    sidecars: dict[str, int] = {}
+    most: dict[str, int] = {}
+    for container in spec.get("initContainers") or ():
+        requests = _requests(container)
+        if container.get("restartPolicy") == "Always":
+            _add(sidecars, requests)
+            requests = sidecars
+        else:
+            _add(requests, sidecars)
+        _raise(most, requests)
+    total = dict(sidecars)
+    for container in spec.get("containers") or ():
+        _add(total, _requests(container))
+    _raise(total, most)
+    whole = _requests(spec)
+    total.update({name: whole[name] for name in ("cpu", "memory") if name in whole})
+    _add(total, _amounts(spec.get("overhead") or {}))
+    return total
+
+
+def _requests(container: Mapping[str, Any]) -> dict[str, int]:
+    """Requests; a limit stands for a request that is missing, as the API server sets it."""
+    resources = container.get("resources") or {}
+    return _amounts({**(resources.get("limits") or {}), **(resources.get("requests") or {})})
+
+
+def _amounts(quantities_by_name: Mapping[str, Any]) -> dict[str, int]:
+    """Whole amounts of what is counted: CPU in thousandths, memory in bytes, extended resources."""
+    return {
+        name: _amount(name, text)
+        for name, text in quantities_by_name.items()
+        if name in {"cpu", "memory"} or _is_extended(name)
+    }
+
+
+def _add(total: dict[str, int], more: Mapping[str, int]) -> None:
+    for name, amount in more.items():
+        total[name] = total.get(name, 0) + amount
+
+
+def _raise(total: dict[str, int], least: Mapping[str, int]) -> None:
+    for name, amount in least.items():
+        total[name] = max(total.get(name, 0), amount)
+
+
+def _claims(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the pod's ResourceClaims: its own, those made of templates, that of extended resources."""
+    entries = [*(spec.get("resourceClaims") or ()), *(status.get("resourceClaimStatuses") or ())]
+    entries.append(status.get("extendedResourceClaimStatus") or {})
+    return tuple(sorted({each["resourceClaimName"] for each in entries if each.get("resourceClaimName")}))
+
+
+def _extended(resources: Mapping[str, Any]) -> dict[str, int]:
+    return {name: _amount(name, text) for name, text in resources.items() if _is_extended(name)}
+
+
+def _is_extended(name: str) -> bool:
+    """Whether a resource is an extended one: of a domain that is not Kubernetes' own."""
+    return "/" in name and "kubernetes.io/" not in name
+
+
+def _amount(name: str, text: Any) -> int:
+    """A quantity by the unit that counts for it: CPU in thousandths of a core."""
+    return whole_number(text, times=1000 if name == "cpu" else 1)
+
+
+def whole_number(text: Any, *, times: int = 1) -> int:
+    """A quantity as a whole number, rounded up; 0 if it is unreadable, negative or beyond 64 bits."""
     try:
-        return quantities.milli_cores(resources.get("cpu", "0"))
-    except ValueError:
+        amount = quantities.quantity(text) * times
+    except (ValueError, ArithmeticError):
         return 0
+    return int(amount.to_integral_value(ROUND_CEILING)) if 0 <= amount < _TOO_LARGE else 0

@@ -1,9 +1,9 @@
-"""What the cluster has, as plain records: one per node, read from the API by `tonnage.cluster`."""
+"""Nodes as plain records, read from the API by `tonnage.cluster`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,11 @@ class Toleration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One node. Memory in bytes, CPU in thousandths of a core; `allocatable` is what pods may request."""
+    """One node. Memory in bytes, CPU in thousandths of a core; what is allocatable pods may request.
+
+    `capacity` and `allocatable` are of its extended resources, whole numbers by name. A device plugin takes a
+    device that is not healthy out of the second only.
+    """
 
     name: str
     labels: Mapping[str, str]
@@ -37,3 +41,5 @@ class Node:
     memory_capacity_bytes: int
     memory_allocatable_bytes: int
     cpu_allocatable_millis: int
+    capacity: Mapping[str, int] = field(default_factory=dict)
+    allocatable: Mapping[str, int] = field(default_factory=dict)

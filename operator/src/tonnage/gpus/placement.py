@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tonnage.gpus.inventory import Reason
 from tonnage.gpus.nodes import Node, Taint, Toleration
 
 _BLOCKING_EFFECTS = frozenset({"NoSchedule", "NoExecute"})
@@ -33,6 +34,14 @@ class Placement:
     tolerations: tuple[Toleration, ...] = ()
     cpu_millis: int = 0
     memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What keeps a pod from a node: NotReady, Cordoned, NotSelected, Tainted or TooSmall, and in words."""
+
+    reason: Reason
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,26 +80,43 @@ def select_nodes(nodes: Iterable[Node] | None, *, placement: Placement) -> NodeS
 
 def why_unusable(node: Node, *, placement: Placement) -> str | None:
     """The first reason why the pod cannot run on `node`, or None."""
+    obstacle = find_obstacle(node, placement=placement)
+    return None if obstacle is None else obstacle.why
+
+
+def find_obstacle(
+    node: Node, *, placement: Placement, tolerated: frozenset[str] = frozenset()
+) -> Obstacle | None:
+    """The first thing that keeps the pod from `node`, or None.
+
+    `tolerated` are keys of NoSchedule taints that the pod tolerates beside those of `placement`: of the
+    extended resources it asks for, as the admission plugin ExtendedResourceToleration has it.
+    """
     if not node.ready:
-        return "not Ready"
+        return Obstacle(Reason.NOT_READY, "not Ready")
     if not node.schedulable:
-        return "cordoned (unschedulable)"
+        return Obstacle(Reason.CORDONED, "cordoned (unschedulable)")
     for key, value in sorted(placement.node_selector.items()):
         if node.labels.get(key) != value:
-            return f"nodeSelector {key}={value} does not match"
+            return Obstacle(Reason.NOT_SELECTED, f"nodeSelector {key}={value} does not match")
     if placement.node_terms and not any(_in_term(node, term) for term in placement.node_terms):
-        return f"required node affinity {_describe_terms(placement.node_terms)} does not match"
+        terms = _describe_terms(placement.node_terms)
+        return Obstacle(Reason.NOT_SELECTED, f"required node affinity {terms} does not match")
     for taint in node.taints:
-        if taint.effect in _BLOCKING_EFFECTS and not tolerates(placement.tolerations, taint=taint):
-            return f"taint {_describe(taint)} is not tolerated"
+        if taint.effect not in _BLOCKING_EFFECTS or (taint.effect == "NoSchedule" and taint.key in tolerated):
+            continue
+        if not tolerates(placement.tolerations, taint=taint):
+            return Obstacle(Reason.TAINTED, f"taint {_describe(taint)} is not tolerated")
     return _too_small(node, placement=placement)
 
 
-def _too_small(node: Node, *, placement: Placement) -> str | None:
+def _too_small(node: Node, *, placement: Placement) -> Obstacle | None:
     if node.cpu_allocatable_millis < placement.cpu_millis:
-        return f"less than the {placement.cpu_millis / 1000:g} CPUs of template.resources.cpu"
+        cpus = placement.cpu_millis / 1000
+        return Obstacle(Reason.TOO_SMALL, f"less than the {cpus:g} CPUs of template.resources.cpu")
     if node.memory_allocatable_bytes < placement.memory_bytes:
-        return f"less than the {placement.memory_bytes / 2**30:.2f} GiB of template.resources.memory"
+        gib = placement.memory_bytes / 2**30
+        return Obstacle(Reason.TOO_SMALL, f"less than the {gib:.2f} GiB of template.resources.memory")
     return None
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from tonnage.models.body import MAX_CONTEXT, Body, Source
+from tonnage.models.body import MAX_CONTEXT, MAX_EXPERTS, Body, Source
 from tonnage.models.decoder import read_decoder
 from tonnage.models.errors import ConfigError
 from tonnage.models.families import FAMILIES, NOT_PLANNED, PLAIN, with_text
@@ -35,6 +35,9 @@ _CONTEXT_KEYS: Final = (
 _UNSCALED_ROPE: Final = frozenset({"longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling"})
 """RoPE types whose configs already state the scaled length (vllm/config/model.py
 `_get_and_verify_max_len`)."""
+
+_CHOSEN_EXPERTS: Final = ("num_experts_per_tok", "top_k_experts", "moe_topk", "moe_top_k", "moe_k")
+"""Names under which vllm/model_executor/models 0.32 read how many experts a router picks."""
 
 _UNSTATED_CONTEXT: Final = 2048
 """What the engine assumes where no key states a length (same function)."""
@@ -93,7 +96,14 @@ def _shape(source: Source, family: Family, body: Body, quantization: Quantizatio
         quantization=quantization.method,
         tied_embeddings=body.outside.tied,
         weights_known=quantization.known and family is not PLAIN,
+        experts_per_token=_experts_per_token(source, body),
     )
+
+
+def _experts_per_token(source: Source, body: Body) -> int:
+    routed = any(parameter.experts for layer in body.layers for parameter in layer.parameters)
+    stated = (source.optional_size(name, high=MAX_EXPERTS) for name in _CHOSEN_EXPERTS) if routed else ()
+    return next((chosen for chosen in stated if chosen), 0)
 
 
 def _architecture(config: Mapping[str, object]) -> str:

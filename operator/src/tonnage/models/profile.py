@@ -180,7 +180,8 @@ class ModelShape:
     layers in model order. `kv_dtype` is the KV dtype the checkpoint declares and "auto" follows, or None.
     `encoder_tokens` is the longest encoder output of one request. `quantization` is the declared method of
     the weights ("fp8", "awq", ...) or None; `weights_known` says that the tensors are known, which they are
-    not where the checkpoint's format is not.
+    not where the checkpoint's format is not. `experts_per_token` is how many routed experts compute a token,
+    0 where there are none or the config does not say.
     """
 
     architecture: str
@@ -200,6 +201,7 @@ class ModelShape:
     quantization: str | None
     tied_embeddings: bool
     weights_known: bool = True
+    experts_per_token: int = 0
 
     @property
     def fixed_kv_dtype(self) -> bool:

@@ -85,6 +85,8 @@ _KEYS: Final = frozenset(
         "parameters",
     }
 )
+_MAY_LACK: Final = frozenset({"expertsPerToken"})
+"""Keys that are there only where they say something, so that other profiles read as they did before."""
 
 
 def encode_wire(profile: ModelProfile) -> str:
@@ -160,6 +162,7 @@ def to_wire(profile: ModelProfile) -> dict[str, object]:
         "weightsKnown": shape.weights_known,
         "weights": dict(profile.weights.bytes_by_dtype),
         "parameters": profile.weights.parameters,
+        **({"expertsPerToken": shape.experts_per_token} if shape.experts_per_token else {}),
     }
 
 
@@ -171,8 +174,9 @@ def from_wire(wire: Mapping[str, object]) -> ModelProfile:
             "schema",
             f"is {fields.raw('schema')}, this version reads {VERSION}: the inspector is another version",
         )
-    if set(wire) != _KEYS:
-        fields.fail("keys", f"differ: {', '.join(sorted(str(key)[:40] for key in set(wire) ^ _KEYS)[:5])}")
+    differing = (set(wire) - _MAY_LACK) ^ _KEYS
+    if differing:
+        fields.fail("keys", f"differ: {', '.join(sorted(str(key)[:40] for key in differing)[:5])}")
     return ModelProfile(shape=_shape(fields), weights=_weights(fields))
 
 
@@ -238,6 +242,7 @@ def _shape(fields: Fields) -> ModelShape:
         quantization=fields.optional_text("quantization", max_length=40),
         tied_embeddings=fields.flag("tied"),
         weights_known=fields.flag("weightsKnown"),
+        experts_per_token=fields.optional_integer("expertsPerToken", low=1, high=_HUGE) or 0,
     )
 
 

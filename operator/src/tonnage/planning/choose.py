@@ -78,7 +78,9 @@ def _plan(
         max_num_seqs=question.demand.concurrency,
         max_num_batched_tokens=chosen.batched_tokens,
         prefix_caching=_prefix_caching(question),
-        saved_by_architecture=words.saved_by_architecture(question, kv_dtype=chosen.rung.kv_dtype),
+        saved_by_architecture=words.saved_by_architecture(
+            question.model.shape, dtype=question.dtype, kv_dtype=chosen.rung.kv_dtype
+        ),
         reason=words.reason(question, chosen),
         alternatives=_alternatives(lost, unused),
     )

@@ -14,13 +14,11 @@ _TYPICAL_SHARE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """All that planning looks at: what is wanted, of which model, by which engine, on which nodes."""
+class Wanted:
+    """What is wanted of which model, whatever the hardware."""
 
     demand: Demand
     model: ModelProfile
-    engine: EngineRules
-    selection: NodeSelection
 
     @property
     def latent(self) -> bool:
@@ -36,6 +34,14 @@ class Question:
     def typical_tokens(self) -> int:
         """What a typical request holds at its end."""
         return self.demand.typical_tokens or -(-self.context_tokens // _TYPICAL_SHARE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question(Wanted):
+    """All that planning for CPU nodes looks at: what is wanted, by which engine, on which nodes."""
+
+    engine: EngineRules
+    selection: NodeSelection
 
     @property
     def dtype(self) -> str:
@@ -53,12 +59,13 @@ def serving_dtype(model: ModelProfile, *, engine: EngineRules) -> str:
     vllm/config/model.py 0.32 `_resolve_auto_dtype`: the declared dtype, else that of the weights; float32
     is served in the platform's first dtype, and so is float16 where the model is unstable in it.
     """
-    declared = model.shape.dtype or _stored_dtype(model)
+    declared = model.shape.dtype or stored_dtype(model)
     unstable = declared == "float16" and model.shape.architecture in engine.no_float16
     return engine.dtypes[0] if declared == "float32" or unstable else declared
 
 
-def _stored_dtype(model: ModelProfile) -> str:
+def stored_dtype(model: ModelProfile) -> str:
+    """The dtype of the tensors of a checkpoint, as the engine takes it where none is declared."""
     names = {"BF16": "bfloat16", "F16": "float16"}
     stored = {dtype for dtype, _ in model.weights.bytes_by_dtype}
     # Two dtypes promote to float32, as does any other.

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tonnage.gpus.inventory import Access, Sharing, Vendor
+
 
 class Quality(StrEnum):
     """How much quality may be given up; each rung includes the ones before it."""
@@ -34,7 +36,10 @@ class Demand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryBytes:
-    """Bytes of one rank by purpose; on CPU nodes `context` and `graphs` are 0."""
+    """Bytes of one rank by purpose; on CPU nodes `context` and `graphs` are 0.
+
+    `burst_margin` is for what the engine takes beyond what it measured at its start.
+    """
 
     context: int
     non_torch: int
@@ -67,6 +72,41 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuPlan:
+    """What a plan on accelerators has beside the rest: how pods ask for devices, how the engine is started.
+
+    `vendor` to `node_labels`, and `selectors`, are the pool's (see `tonnage.gpus.inventory.Pool`).
+    `device_bytes` is the total of one device that was planned with. A replica is `nodes_per_replica` pods
+    of `devices_per_pod` devices each; their product is tensor times `pipeline_parallel` size.
+    `quantization` is the engine's flag, "" where weights stay as shipped. `kv_scales` says where the scales
+    of an fp8 KV cache come from: "checkpoint", "1.0", or "" where there are none. `graph_mode` and
+    `captured_sizes` are CUDA graphs, "NONE" and none where `enforce_eager`. `memory_utilization` is only
+    what the engine's check at its start reads: the share of the device that must be free then.
+    `offload_bytes` are of the pod's main memory.
+    """
+
+    vendor: Vendor
+    access: Access
+    resource: str
+    sharing: Sharing
+    clients: int
+    node_labels: Mapping[str, str]
+    device_bytes: int
+    compute_capability: tuple[int, int] | None
+    devices_per_pod: int
+    nodes_per_replica: int
+    pipeline_parallel: int
+    quantization: str
+    kv_scales: str
+    graph_mode: str
+    captured_sizes: tuple[int, ...]
+    enforce_eager: bool
+    memory_utilization: str
+    offload_bytes: int = 0
+    selectors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """One replica, exactly: placement, bytes, and the KV cache the engine must report.
 
@@ -74,7 +114,8 @@ class Plan:
     `request_bytes` is what the pod requests of its node: that, and /dev/shm (`shared_memory_bytes`).
     `engine_rules` is the release whose rules were used: older than `engine_version` where that is newer
     than any known. `kv_dtype` and `attention_backend` are passed to the engine, the backend only where it
-    is not None.
+    is not None. On accelerators `gpu` is there, `memory` is that of one device, and `request_bytes` the pod's
+    main memory.
     """
 
     engine_version: str
@@ -105,6 +146,7 @@ class Plan:
     saved_by_architecture: str
     reason: str
     alternatives: tuple[Alternative, ...] = ()
+    gpu: GpuPlan | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

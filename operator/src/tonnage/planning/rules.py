@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tonnage.gpus.placement import NodeSelection, count_reasons
 from tonnage.models import CacheSpec, FullAttention, LatentAttention, SlidingWindow, Trait
 from tonnage.planning.candidates import fp8_possible, head_sizes, quality_of
-from tonnage.planning.demand import Question
+from tonnage.planning.demand import Question, Wanted
 from tonnage.planning.plan import Quality, Rejection
 
 Rule = Callable[[Question], Rejection | None]
@@ -21,7 +21,7 @@ def first_rejection(question: Question) -> Rejection | None:
     return next((rejection for rule in CHAIN if (rejection := rule(question)) is not None), None)
 
 
-def numbers_make_sense(question: Question) -> Rejection | None:
+def numbers_make_sense(question: Wanted) -> Rejection | None:
     """Every figure of the demand is positive and in range."""
     demand = question.demand
     figures = (
@@ -37,7 +37,7 @@ def numbers_make_sense(question: Question) -> Rejection | None:
     return None
 
 
-def context_within_model(question: Question) -> Rejection | None:
+def context_within_model(question: Wanted) -> Rejection | None:
     """No request is longer than the model allows: the engine refuses to start otherwise."""
     limit, wanted = question.model.shape.max_context_tokens, question.context_tokens
     if wanted <= limit:
@@ -52,7 +52,7 @@ def context_within_model(question: Question) -> Rejection | None:
     )
 
 
-def typical_within_context(question: Question) -> Rejection | None:
+def typical_within_context(question: Wanted) -> Rejection | None:
     """A typical request is no longer than the longest."""
     typical, context = question.typical_tokens, question.context_tokens
     if typical <= context:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import gcd, prod
 from typing import Final
 
@@ -12,6 +13,7 @@ from tonnage.models.parameters import MIN_FITTED, Rounding, Tile
 Capability = tuple[int, int]
 
 _HOPPER: Final[Capability] = (9, 0)
+_NARROW: Final = 512
 
 
 class IndivisibleError(ValueError):
@@ -53,6 +55,32 @@ def weight_bytes(
         total = sum(rules.bytes_of(parameters) for parameters in held)
         stages.append(total + sum(rules.bytes_of(layer.parameters) * count for layer, count in layers))
     return tuple(stages)
+
+
+def stored_in_fp8(shape: ModelShape) -> ModelShape:
+    """The shape with the weights of its linear layers in fp8, as the engine stores them when asked to.
+
+    vllm/model_executor/layers/quantization/online/base.py 0.32: linear layers and routed experts of a
+    checkpoint that is not quantized, layer by layer while it loads; embeddings and the output head stay. Of
+    what a layer holds, routers, gates and convolutions stay too: they are told by their narrow side, so that
+    the bytes are a little too many rather than too few.
+    """
+    known: dict[int, Layer] = {}
+    runs = []
+    for run in shape.layers:
+        layer = known.get(id(run.layer))
+        if layer is None:
+            parameters = tuple(map(_in_fp8, run.layer.parameters))
+            layer = known[id(run.layer)] = replace(run.layer, parameters=parameters)
+        runs.append(replace(run, layer=layer))
+    return replace(shape, layers=tuple(runs))
+
+
+def _in_fp8(parameter: Parameter) -> Parameter:
+    sides = [sum(part.size for part in dimension.parts) for dimension in parameter.dimensions]
+    if parameter.element != MODEL or len(sides) < 2 or (not parameter.experts and min(sides) <= _NARROW):
+        return parameter
+    return replace(parameter, element="float8")
 
 
 def stage_layers(shape: ModelShape, stages: int) -> list[list[tuple[Layer, int]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tonnage.models import ModelShape
 from tonnage.planning.candidates import Candidate, Rung
 from tonnage.planning.demand import Question
 from tonnage.planning.memory import concurrency
@@ -45,11 +46,13 @@ def reason(question: Question, chosen: Candidate) -> str:
     return sentence[:MAX_REASON]
 
 
-def saved_by_architecture(question: Question, *, kv_dtype: str) -> str:
+def saved_by_architecture(shape: ModelShape, *, dtype: str, kv_dtype: str) -> str:
     """KV bytes per token against the same model with multi-head attention, and what windows forget."""
-    saved = savings(question.model.shape, dtype=question.dtype, kv_dtype=kv_dtype)
+    saved = savings(shape, dtype=dtype, kv_dtype=kv_dtype)
     name = saved.techniques[0].partition(":")[0] if saved.techniques else "this model"
     stored, plain = saved.bytes_per_token, saved.plain_bytes_per_token
+    if not stored:
+        return "; ".join([f"{name} stores nothing that grows with a request", *saved.techniques[1:]])
     text = f"{name} stores {stored} bytes per token, "
     text += (
         "so heads save nothing"

@@ -11,9 +11,10 @@ from typing import Any
 
 from tonnage.api.texts import REASON_BYTES, SENTENCE_BYTES, WORD_BYTES, clipped
 from tonnage.api.v1alpha1 import Spec
+from tonnage.gpus.inventory import Access, Sharing, Vendor
 from tonnage.models import ConfigError, ModelProfile, ResolvedModel
 from tonnage.models.wire import from_wire
-from tonnage.planning.plan import Alternative, MemoryBytes, Plan, Quality
+from tonnage.planning.plan import Alternative, GpuPlan, MemoryBytes, Plan, Quality
 from tonnage.rendering.figures import figure, short_figure
 from tonnage.rendering.inspection import access_of
 from tonnage.rendering.names import (
@@ -127,7 +128,7 @@ def hash_of(kept: Kept, *, spec: Spec) -> str:
 
 def _content(kept: Kept, *, spec: Spec, plan_hash: str) -> dict[str, Any]:
     plan = kept.plan
-    return {
+    content = {
         "schema": SCHEMA,
         "hash": plan_hash,
         "model": {"source": kept.source, "revision": kept.revision},
@@ -147,6 +148,7 @@ def _content(kept: Kept, *, spec: Spec, plan_hash: str) -> dict[str, Any]:
         },
         "plan": build_plan_status(plan, plan_hash=plan_hash),
     }
+    return content if plan.gpu is None else {**content, "gpu": dataclasses.asdict(plan.gpu)}
 
 
 def build_plan_config_map(kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner) -> Manifest:
@@ -191,7 +193,11 @@ def read_kept(config_map: Mapping[str, Any]) -> Kept | None:
 
 def _wire(kept: Kept) -> dict[str, Any]:
     fields = {field.name: getattr(kept, field.name) for field in dataclasses.fields(kept)}
-    return {**fields, "plan": dataclasses.asdict(kept.plan)}
+    plan = dataclasses.asdict(kept.plan)
+    if kept.plan.gpu is None:
+        # So that a plan on CPU nodes reads as it did before there were others.
+        del plan["gpu"]
+    return {**fields, "plan": plan}
 
 
 @functools.lru_cache(maxsize=256)
@@ -212,8 +218,24 @@ def _parse_kept(text: str) -> Kept:
                 "memory": MemoryBytes(**plan["memory"]),
                 "quality": Quality(plan["quality"]),
                 "alternatives": tuple(Alternative(**a) for a in plan["alternatives"]),
+                "gpu": _parse_gpu(plan["gpu"]) if "gpu" in plan else None,
             }
         ),
+    )
+
+
+def _parse_gpu(data: Mapping[str, Any]) -> GpuPlan:
+    capability = data["compute_capability"]
+    return GpuPlan(
+        **{
+            **data,
+            "vendor": Vendor(data["vendor"]),
+            "access": Access(data["access"]),
+            "sharing": Sharing(data["sharing"]),
+            "compute_capability": None if capability is None else (capability[0], capability[1]),
+            "captured_sizes": tuple(data["captured_sizes"]),
+            "selectors": tuple(data["selectors"]),
+        }
     )
 
 

@@ -1,0 +1,157 @@
+"""AMD's devices as extended resources, by the labels of its node labeller.
+
+Labels: ROCm/k8s-device-plugin cmd/k8s-node-labeller/main.go, createLabels: `amd.com/gpu.product-name`,
+`.device-id` and `.vram` (whole GiB, `192G`) with the value where all devices have the same, else one
+`amd.com/gpu.vram.192G` with the count for each value; older versions write only the second form, with prefix
+`beta.`. Resources and partitions: docs/user-guide/configuration.md (`amd.com/gpu`; with the strategy `mixed`
+one for each partition type, `amd.com/cpx_nps4`; `compute-memory-partition` if the labeller is asked for it,
+as `amd.com/` or `amd.com/gpu.`). Compute units of whole devices: AMD's data sheets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from tonnage.gpus.cards import Accelerator, accelerator_named
+from tonnage.gpus.inventory import Access, Problem, Reason, Vendor
+from tonnage.gpus.memory import device_memory
+from tonnage.gpus.nodes import Node
+from tonnage.gpus.offers import (
+    NAMED_BY_HAND,
+    Kind,
+    Offer,
+    build_pool,
+    memory_doubt,
+    named_by_hand,
+    number,
+    unknown_product,
+)
+
+GPU: Final = "amd.com/gpu"
+_PREFIX: Final = "amd.com/"
+_BETA: Final = "beta."
+_GIB: Final = 2**30
+_ROUNDED: Final = _GIB // 2
+_COMPUTE_UNITS: Final = {"MI300X": 304, "MI300X-VF": 304, "MI325X": 304, "MI350X": 256, "MI355X": 256}
+
+
+def resources_of(node: Node) -> list[str]:
+    """Names of the node's extended resources that are AMD's devices and not 0."""
+    return [name for name, count in sorted(node.capacity.items()) if count > 0 and name.startswith(_PREFIX)]
+
+
+def find_offers(node: Node) -> tuple[list[Offer], list[Problem]]:
+    """What the node offers of AMD's, and what of it is not believed or not usable."""
+    offers: list[Offer] = []
+    problems: list[Problem] = []
+    for resource in resources_of(node):
+        if resource != GPU:
+            problems.append(_problem(node, Reason.PARTITIONED, _PARTITIONS.format(resource)))
+            continue
+        found, trouble = _read(node)
+        offers.extend(found)
+        problems.extend(trouble)
+    return offers, problems
+
+
+class _Value(NamedTuple):
+    """What a label says: the text, how many have it (None: all), and the label itself."""
+
+    text: str
+    devices: int | None
+    pin: tuple[str, str]
+
+
+def _read(node: Node) -> tuple[list[Offer], list[Problem]]:
+    named = [_values(node.labels, attribute) for attribute in ("product-name", "device-id")]
+    if any(len(values) > 1 for values in named):
+        return [], [_problem(node, Reason.MIXED_PRODUCTS, _MIXED)]
+    product = _product(node.labels, *(values[0] if values else None for values in named))
+    if product is None:
+        return [], [_problem(node, Reason.NO_PRODUCT_LABEL, _NO_PRODUCT)]
+    name, accelerator, value = product
+    if value.devices is not None and value.devices < node.capacity[GPU]:
+        return [], [_problem(node, Reason.MIXED_PRODUCTS, _MIXED)]
+    if _is_partitioned(node.labels, accelerator):
+        return [], [_problem(node, Reason.PARTITIONED, _PARTITIONS.format(GPU))]
+    memory = device_memory(accelerator, reported_bytes=_vram(node.labels), rounding_bytes=_ROUNDED)
+    if memory is None or accelerator is None:
+        return [], [unknown_product(node.name, name, "it is not known what it computes")]
+    kind = Kind(
+        vendor=Vendor.AMD,
+        product=name,
+        accelerator=accelerator,
+        access=Access.RESOURCE,
+        resource=GPU,
+        pins=dict([value.pin]),
+        usual=frozenset(f"{GPU}.{attribute}" for attribute in ("product-name", "device-id")),
+    )
+    doubt = memory_doubt(node.name, name, memory)
+    offer = Offer(build_pool(kind, memory), node.allocatable.get(GPU, 0))
+    return [offer], [doubt] if doubt else []
+
+
+def _product(
+    labels: Mapping[str, str], name: _Value | None, device: _Value | None
+) -> tuple[str, Accelerator | None, _Value] | None:
+    by_hand = named_by_hand(labels, Vendor.AMD)
+    if by_hand is not None:
+        value = _Value(labels[NAMED_BY_HAND], None, (NAMED_BY_HAND, labels[NAMED_BY_HAND]))
+        return by_hand.product.replace(" ", "_"), by_hand, value
+    for each in (name, device):
+        found = accelerator_named(each.text) if each else None
+        if each is not None and found is not None and found.vendor is Vendor.AMD:
+            return (each.text if each is name else found.product.replace(" ", "_")), found, each
+    unknown = name or device
+    return None if unknown is None else (unknown.text, None, unknown)
+
+
+def _values(labels: Mapping[str, str], attribute: str) -> list[_Value]:
+    """Every value that the devices of a node have of an attribute."""
+    key = f"{GPU}.{attribute}"
+    for whole in (key, _BETA + key):
+        if labels.get(whole):
+            return [_Value(labels[whole], None, (whole, labels[whole]))]
+    found: dict[str, _Value] = {}
+    for label, text in labels.items():
+        start = label.removeprefix(_BETA)
+        if start.startswith(f"{key}."):
+            value = start.removeprefix(f"{key}.")
+            found.setdefault(value, _Value(value, number(text), (label, text)))
+    return [found[value] for value in sorted(found)]
+
+
+def _vram(labels: Mapping[str, str]) -> int:
+    """Bytes by the label; 0 where there is none, or one for each of several."""
+    values = _values(labels, "vram")
+    gib = number(values[0].text.removesuffix("G")) if len(values) == 1 else None
+    return (gib or 0) * _GIB
+
+
+def _is_partitioned(labels: Mapping[str, str], accelerator: Accelerator | None) -> bool:
+    """Whether what is counted are parts of devices, which the label for memory does not always show."""
+    for key in ("amd.com/compute-memory-partition", f"{GPU}.compute-memory-partition"):
+        if not labels.get(key, "spx").lower().startswith("spx"):
+            return True
+    whole = _COMPUTE_UNITS.get(accelerator.name, 0) if accelerator else 0
+    units = _values(labels, "cu-count")
+    return any((number(each.text) or whole) < whole for each in units)
+
+
+def _problem(node: Node, reason: Reason, message: str) -> Problem:
+    return Problem(node=node.name, reason=reason, message=message)
+
+
+_NO_PRODUCT: Final = (
+    "devices without the label amd.com/gpu.product-name or .device-id: run AMD's node labeller with "
+    f"-product-name, -device-id and -vram, or label the node {NAMED_BY_HAND}"
+)
+_MIXED: Final = (
+    "several products behind the one resource amd.com/gpu: a pod cannot say which it gets; give each product "
+    "its own nodes"
+)
+_PARTITIONS: Final = (
+    "{} counts partitions, whose memory is not known: set compute partition SPX and memory partition NPS1, "
+    "or keep the node for others"
+)

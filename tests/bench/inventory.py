@@ -1,0 +1,152 @@
+"""`make bench-inventory`: how long the inventory of a large cluster takes, from records as in the store.
+
+1,000 nodes of the kinds in tests/data/accelerators.yaml and 5,000 pods that hold devices of them; every node
+carries 30 further labels and one that no other has. Two arms are harder: no two nodes with NVIDIA's cards
+report the same memory, so that none is read once for several; and all cards by ResourceClaims, eight to a
+node, half of them allocated.
+
+Beside the time stands a ratio to a control measured in the same minute: Python counting 100,000 short texts
+in a dictionary. All times are of the processor: what else runs on the machine counts only as far as it slows
+the core.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from bench.memory_tables import ninth_tenth
+from tonnage.gpus.nodes import Node
+from tonnage.gpus.pods import PodUse
+from tonnage.gpus.slices import Device, DeviceRef, ResourceClaim, ResourceSlice
+from unit.gpus.clusters import Cluster, holder, plain, real
+
+NODES: Final = 1000
+PODS: Final = 5000
+CARDS: Final = 8
+ROUNDS: Final = 60
+TARGET: Final = "target < 50 ms"
+_WORDS: Final = [f"w{number % 997}" for number in range(100_000)]
+
+
+def main() -> None:
+    """Print every arm."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
+    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    print(
+        f"make bench-inventory, {written}, Python {platform.python_version()}, {os.cpu_count()} x {processor}"
+    )
+    print(f"{NODES:,} nodes, {PODS:,} pods, as records; processor time, medians of {ROUNDS} rounds")
+    arms = {
+        "kinds of the data": _cluster(alike=True),
+        "no two nodes alike": _cluster(alike=False),
+        "cards by claims": _claims(),
+    }
+    gc.collect()
+    gc.freeze()  # The clusters themselves are not what the collector would walk elsewhere.
+    for name, cluster in arms.items():
+        inventory = cluster.inventory()
+        found = f"{len(inventory.pools)} pools, {sum(each.free for each in inventory.pools):,} devices free"
+        _print(name, partial(_take, cluster), found)
+
+
+def _cluster(*, alike: bool) -> Cluster:
+    draw = random.Random(1)
+    kinds = [each for each in real().nodes if not each.name.startswith("dra")]
+    nodes = tuple(_node(kinds[number % len(kinds)], number, alike=alike) for number in range(NODES))
+    return replace(real(), nodes=nodes, pods=_pods(nodes, draw))
+
+
+def _node(kind: Node, number: int, *, alike: bool) -> Node:
+    others = {f"example.com/label-{each}": "value" for each in range(30)}
+    labels = {**others, **kind.labels, "nvidia.com/gfd.timestamp": str(number)}
+    if not alike:
+        memory = int(labels.get("nvidia.com/gpu.memory", "0"))
+        labels["nvidia.com/gpu.memory"] = str(memory and memory + number)
+    return replace(kind, name=f"{kind.name}-{number:04}", labels=labels)
+
+
+def _pods(nodes: tuple[Node, ...], draw: random.Random) -> tuple[PodUse, ...]:
+    return tuple(
+        holder(
+            draw.choice(nodes).name,
+            draw.randint(0, 2),
+            name=f"p{number}",
+            cpu_millis=2000,
+            memory_bytes=2**33,
+        )
+        for number in range(PODS)
+    )
+
+
+def _claims() -> Cluster:
+    draw = random.Random(1)
+    attributes = {
+        "type": "gpu",
+        "productName": "NVIDIA H100 80GB HBM3",
+        "cudaComputeCapability": "9.0.0",
+    }
+    memory = {"memory": 81559 * 2**20}
+    devices = tuple(
+        Device(name=f"gpu-{each}", attributes=attributes, capacity=memory) for each in range(CARDS)
+    )
+    nodes = tuple(plain(f"n{number:04}", labels={}, resources={}) for number in range(NODES))
+    driver = "gpu.nvidia.com"
+    slices = tuple(
+        ResourceSlice(name=each.name, driver=driver, pool=each.name, node=each.name, devices=devices)
+        for each in nodes
+    )
+    held = tuple(
+        ResourceClaim(
+            namespace="a",
+            name=each.name,
+            devices=tuple(DeviceRef(driver, each.name, f"gpu-{number}") for number in range(CARDS // 2)),
+        )
+        for each in nodes
+    )
+    pods = tuple(replace(each, resources={}) for each in _pods(nodes, draw))
+    return replace(real(), nodes=nodes, pods=pods, slices=slices, claims=held)
+
+
+def _take(cluster: Cluster) -> None:
+    cluster.inventory()
+
+
+def _control() -> None:
+    counts: dict[str, int] = {}
+    for word in _WORDS:
+        counts[word] = counts.get(word, 0) + 1
+
+
+def _print(name: str, once: Callable[[], None], found: str) -> None:
+    times, control = [], []
+    for _ in range(ROUNDS):
+        control.append(_seconds(_control))
+        times.append(_seconds(once))
+    median, slow = statistics.median(times), ninth_tenth(sorted(times))
+    ratio = median / statistics.median(control)
+    print(
+        f"  {name:20} median {median * 1e3:5.1f} ms, 90 % {slow * 1e3:5.1f} ms, {ratio:4.2f} of the control "
+        f"({statistics.median(control) * 1e3:.1f} ms); {TARGET}; {found}"
+    )
+
+
+def _seconds(once: Callable[[], None]) -> float:
+    begun = time.process_time()
+    once()
+    return time.process_time() - begun
+
+
+if __name__ == "__main__":
+    main()

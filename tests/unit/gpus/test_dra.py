@@ -1,0 +1,164 @@
+"""Devices by ResourceClaims: what slices publish, what claims hold, and what both ways of asking share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tonnage.gpus.inventory import Pool
+from tonnage.gpus.nodes import Taint
+from tonnage.gpus.slices import Device, DeviceClass, DeviceRef, ResourceClaim, ResourceSlice
+from unit.gpus.clusters import GPU, Cluster, changed, holder, plain, pool, real, reasons
+
+DRIVER = "gpu.nvidia.com"
+CLASSES = (
+    DeviceClass(name="gpu.nvidia.com"),
+    DeviceClass(name="mig.nvidia.com"),
+    DeviceClass(name="gpu.amd.com"),
+)
+
+
+def claim(*devices: str, on: str = "dra-0", **fields: Any) -> ResourceClaim:
+    refs = tuple(DeviceRef(DRIVER, on, each) for each in devices)
+    return ResourceClaim(**{"namespace": "ns", "name": "c", "devices": refs, **fields})
+
+
+def with_claims(*claims: ResourceClaim) -> Cluster:
+    return replace(real(), claims=claims)
+
+
+def device(name: str = "gpu-0", **changes: Any) -> Device:
+    fields: dict[str, Any] = {
+        "attributes": {"type": "gpu", "productName": "NVIDIA L4", "cudaComputeCapability": "8.9.0"},
+        "capacity": {"memory": 23034 * 2**20},
+        **changes,
+    }
+    return Device(name=name, **fields)
+
+
+def slice_of(devices: Iterable[Device], **changes: Any) -> ResourceSlice:
+    fields = {"name": "s", "driver": DRIVER, "pool": "n", "node": "n", "devices": tuple(devices), **changes}
+    return ResourceSlice(**fields)
+
+
+def cluster(*slices: ResourceSlice, classes: tuple[DeviceClass, ...] = CLASSES) -> Cluster:
+    node = plain("n", labels={}, resources={})
+    return Cluster(nodes=(node,), slices=slices, classes=classes)
+
+
+def free(found: Pool) -> tuple[int, int]:
+    return found.free, found.devices
+
+
+def test_what_claims_hold_is_not_free() -> None:
+    name = "nvidia-h100-80gb-hbm3-dra"
+    assert free(pool(with_claims(claim("gpu-1")).inventory(), name)) == (1, 2)
+    assert free(pool(with_claims(claim("gpu-1"), claim("gpu-0")).inventory(), name)) == (0, 2)
+    assert free(pool(with_claims(claim("gpu-7"), claim("gpu-1", on="other")).inventory(), name)) == (2, 2)
+    own = with_claims(claim("gpu-1", deployment="chat"))
+    assert free(pool(own.inventory(without="ns/chat"), name)) == (2, 2)
+
+
+def test_a_device_whose_part_is_held_is_not_free() -> None:
+    """The parts are not offered beside the whole: nothing is counted twice."""
+    names = [each.name for each in real().inventory().pools if each.name.endswith("-dra")]
+    assert names == [
+        "nvidia-a100-sxm4-40gb-dra",
+        "nvidia-a100-sxm4-40gb-mig-3g.20gb-dra",
+        "nvidia-h100-80gb-hbm3-dra",
+    ]
+    held = with_claims(claim("gpu-0-mig-1g5gb-19-0", on="dra-mig-0")).inventory()
+    assert free(pool(held, "nvidia-a100-sxm4-40gb-dra")) == (0, 1)
+    assert free(pool(held, "nvidia-a100-sxm4-40gb-mig-3g.20gb-dra")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("slices", "devices", "found"),
+    [
+        ([slice_of([device("a"), device("b")])], 2, []),
+        # of two generations the newer, whatever the order
+        (
+            [
+                slice_of([device("a"), device("b")], name="old", generation=1),
+                slice_of([device("a")], name="new", generation=2),
+            ],
+            1,
+            [],
+        ),
+        (
+            [
+                slice_of([device("a"), device("b")], name="a", generation=1),
+                slice_of([device("a")], name="b", generation=2),
+            ],
+            1,
+            [],
+        ),
+        ([slice_of([device()], slices_in_pool=2)], None, ["SlicesIncomplete"]),
+        ([slice_of([device()], node="")], None, ["NotOfOneNode"]),
+        ([slice_of([device(node="n")], node="")], 1, []),
+        (
+            [slice_of([device(), device("b", taints=(Taint(key="xid", value="79", effect="NoExecute"),))])],
+            1,
+            ["DeviceTainted"],
+        ),
+        ([slice_of([device(taints=(Taint(key="seen", value="", effect="None"),))])], 1, []),
+        ([slice_of([device(attributes={"type": "vfio"})])], None, []),
+        ([slice_of([device(attributes={"type": "gpu"})])], None, ["UnknownProduct"]),
+        ([slice_of([device(capacity={})])], 1, []),
+        # another driver's idea of the same card's memory is the same pool
+        ([slice_of([device(), device("b", capacity={"memory": 23028 * 2**20})])], 2, []),
+        ([slice_of([device()], driver="other.example.com")], None, []),
+    ],
+)
+def test_what_is_counted_of_slices(
+    slices: list[ResourceSlice], devices: int | None, found: list[str]
+) -> None:
+    for order in (slices, slices[::-1]):
+        inventory = cluster(*order).inventory()
+        pools = {each.name: each.devices for each in inventory.pools if each.name != "cpu"}
+        assert pools == ({} if devices is None else {"nvidia-l4-dra": devices})
+        assert [each.reason for each in inventory.problems] == found
+
+
+def test_without_the_device_class_nothing_can_be_asked_for() -> None:
+    inventory = cluster(slice_of([device()]), classes=()).inventory()
+    assert inventory.pools == ()
+    assert reasons(inventory) == {"n": ["NoDeviceClass"]}
+
+
+def test_labels_of_devices_that_only_claims_get_are_no_problem() -> None:
+    labelled = plain("n", labels={"nvidia.com/gpu.product": "NVIDIA-L4"}, resources={})
+    inventory = replace(cluster(slice_of([device()])), nodes=(labelled,)).inventory()
+    assert [each.name for each in inventory.pools] == ["nvidia-l4-dra"]
+    assert inventory.problems == ()
+
+
+def test_an_unknown_product_is_taken_by_what_the_driver_says() -> None:
+    new = device(attributes={"type": "gpu", "productName": "NVIDIA R100", "cudaComputeCapability": "11.0.0"})
+    (found,) = cluster(slice_of([new])).inventory().pools
+    assert (found.name, found.compute_capability) == ("nvidia-r100-23034mib-dra", (11, 0))
+    assert found.memory_bytes == int(23034 * 2**20 * 0.97)
+
+
+def test_amd_devices_by_claims() -> None:
+    amd = device(
+        attributes={"type": "amdgpu", "productName": "AMD Instinct MI300X OAM"}, capacity={"memory": 0}
+    )
+    inventory = cluster(slice_of([amd], driver="gpu.amd.com")).inventory()
+    (found,) = inventory.pools
+    assert (found.name, found.product) == ("amd-instinct-mi300x-oam-dra", "AMD_Instinct_MI300X_OAM")
+    assert found.selectors == ('device.attributes["gpu.amd.com"].productName == "AMD Instinct MI300X OAM"',)
+
+
+def test_devices_offered_both_ways_are_counted_once() -> None:
+    both = replace(changed("h100-0", resources={GPU: 2}, gpu_count="2"), name="dra-0")
+    nodes = tuple(both if each.name == "dra-0" else each for each in real().nodes if each.name != "h100-0")
+    found = replace(real(), nodes=nodes, claims=(claim("gpu-0"),), pods=(holder("dra-0", 1),))
+    inventory = found.inventory()
+    assert "nvidia-h100-80gb-hbm3-dra" not in {each.name for each in inventory.pools}
+    ours = {each.name: (each.free, each.devices) for each in pool(inventory, "nvidia-h100-80gb-hbm3").nodes}
+    assert ours["dra-0"] == (0, 2)
+    assert reasons(inventory)["dra-0"] == ["OfferedTwice"]

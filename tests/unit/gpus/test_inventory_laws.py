@@ -1,0 +1,162 @@
+"""Laws of the inventory, over clusters drawn from the nodes of tests/data/accelerators.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tonnage.gpus.inventory import Access, Inventory
+from tonnage.gpus.nodes import Node
+from tonnage.gpus.pods import PodUse
+from tonnage.gpus.reservations import Need, settle
+from tonnage.gpus.slices import DeviceRef, ResourceClaim
+from unit.gpus.clusters import GPU, Cluster, holder, real
+
+RESOURCES = (GPU, "nvidia.com/mig-1g.10gb", "nvidia.com/gpu.shared", "amd.com/gpu", "gpu.intel.com/i915")
+REFS = tuple(
+    DeviceRef(each.driver, each.pool, device.name) for each in real().slices for device in each.devices
+)
+
+
+@st.composite
+def nodes(draw: st.DrawFn) -> tuple[Node, ...]:
+    """Nodes of the data, some of them several times under other names, some out of use or mislabelled."""
+    drawn = []
+    for number, base in enumerate(draw(st.lists(st.sampled_from(real().nodes), max_size=12))):
+        name = base.name if base not in drawn and draw(st.booleans()) else f"n{number}"
+        labels = dict(base.labels)
+        if draw(st.integers(0, 4)) == 0:
+            labels["nvidia.com/gpu.memory"] = draw(st.sampled_from(["10240", "81920", "x", "0"]))
+        if draw(st.integers(0, 4)) == 0:
+            labels["nvidia.com/gpu.count"] = draw(st.sampled_from(["1", "8", "64"]))
+        ready = draw(st.integers(0, 9)) > 0
+        drawn.append(replace(base, name=name, labels=labels, ready=ready))
+    return tuple({each.name: each for each in drawn}.values())
+
+
+@st.composite
+def pods(draw: st.DrawFn, of: tuple[Node, ...]) -> tuple[PodUse, ...]:
+    places = st.sampled_from(["", *(each.name for each in of)])
+    count = draw(st.integers(0, 20))
+    return tuple(
+        holder(
+            draw(places),
+            draw(st.integers(0, 9)),
+            name=f"p{number}",
+            resource=draw(st.sampled_from(RESOURCES)),
+            phase=draw(st.sampled_from(["Running", "Pending", "Succeeded", "Failed"])),
+            cpu_millis=draw(st.integers(0, 100_000)),
+            memory_bytes=draw(st.integers(0, 2**40)),
+        )
+        for number in range(count)
+    )
+
+
+@st.composite
+def clusters(draw: st.DrawFn) -> Cluster:
+    drawn = draw(nodes())
+    held = draw(st.lists(st.sampled_from(REFS), max_size=3))
+    claims = tuple(ResourceClaim(namespace="a", name=f"c{n}", devices=(ref,)) for n, ref in enumerate(held))
+    return replace(real(), nodes=drawn, pods=draw(pods(drawn)), claims=claims)
+
+
+def free_of(inventory: Inventory) -> dict[tuple[str, str], int]:
+    return {(pool.name, node.name): node.free for pool in inventory.pools for node in pool.nodes}
+
+
+@given(cluster=clusters(), data=st.data())
+def test_order_does_not_matter_to_a_byte(cluster: Cluster, data: st.DataObject) -> None:
+    shuffled = Cluster(
+        nodes=tuple(data.draw(st.permutations(cluster.nodes))),
+        pods=tuple(data.draw(st.permutations(cluster.pods))),
+        slices=tuple(data.draw(st.permutations(cluster.slices))),
+        claims=tuple(data.draw(st.permutations(cluster.claims))),
+        classes=tuple(data.draw(st.permutations(cluster.classes))),
+    )
+    assert repr(cluster.inventory()) == repr(shuffled.inventory())
+
+
+@given(cluster=clusters())
+def test_free_is_within_what_there_is(cluster: Cluster) -> None:
+    inventory = cluster.inventory()
+    for pool in inventory.pools:
+        assert len({node.name for node in pool.nodes}) == len(pool.nodes) > 0
+        assert pool.memory_bytes > 0 or pool.name == "cpu"
+        assert min(pool.free, 1) <= pool.free_on_one_node <= min(pool.free, pool.devices_per_pod)
+        for node in pool.nodes:
+            assert 0 <= node.free <= node.devices
+            assert node.cpu_millis >= 0
+            assert node.memory_bytes >= 0
+    assert len({pool.name for pool in inventory.pools}) == len(inventory.pools)
+
+
+@given(cluster=clusters(), data=st.data())
+def test_one_more_pod_or_claim_never_frees_anything(cluster: Cluster, data: st.DataObject) -> None:
+    before = cluster.inventory()
+    more = data.draw(pods(cluster.nodes))
+    held = (
+        *cluster.claims,
+        ResourceClaim(namespace="b", name="c", devices=(data.draw(st.sampled_from(REFS)),)),
+    )
+    after = replace(cluster, pods=(*cluster.pods, *more), claims=held).inventory()
+    assert free_of(before).keys() == free_of(after).keys()
+    assert all(free_of(after)[place] <= free for place, free in free_of(before).items())
+    assert [replace(pool, nodes=()) for pool in before.pools] == [
+        replace(pool, nodes=()) for pool in after.pools
+    ]
+
+
+@given(cluster=clusters())
+def test_a_node_changes_no_pool_but_its_own_part(cluster: Cluster) -> None:
+    """What a pool says of its devices does not depend on which nodes, or how many, it has."""
+    whole = {pool.name: pool for pool in cluster.inventory().pools}
+    for left_out in cluster.nodes:
+        rest = tuple(each for each in cluster.nodes if each is not left_out)
+        for pool in replace(cluster, nodes=rest).inventory().pools:
+            assert replace(pool, nodes=()) == replace(whole[pool.name], nodes=())
+            kept = tuple(node for node in whole[pool.name].nodes if node.name != left_out.name)
+            assert pool.nodes == kept
+
+
+@given(cluster=clusters(), data=st.data())
+def test_a_pod_that_is_bound_frees_its_reservation(cluster: Cluster, data: st.DataObject) -> None:
+    """What others may count on is the same before its pods are bound and after."""
+    before = cluster.inventory()
+    pools = [pool for pool in before.pools if pool.access is Access.RESOURCE and pool.free]
+    if not pools:
+        return
+    pool = data.draw(st.sampled_from(pools))
+    devices = data.draw(st.integers(1, pool.free_on_one_node))
+    need = Need(key="ns/a", pool=pool.name, pods=data.draw(st.integers(1, 3)), devices=devices)
+    settled = settle(before, waiting=[need])
+    bound = tuple(
+        holder(node, devices, name=f"bound{at}", resource=pool.resource)
+        for granted in settled.granted
+        for at, node in enumerate(granted.nodes)
+    )
+    after = replace(cluster, pods=(*cluster.pods, *bound)).inventory()
+    assert free_of(after) == free_of(settled.left)
+
+
+@given(cluster=clusters())
+def test_every_node_is_in_a_pool_or_has_a_problem(cluster: Cluster) -> None:
+    inventory = cluster.inventory()
+    named = {node.name for pool in inventory.pools for node in pool.nodes}
+    named |= {problem.node for problem in inventory.problems}
+    assert {node.name for node in cluster.nodes} <= named
+    assert all(problem.reason and problem.message for problem in inventory.problems)
+
+
+@given(cluster=clusters())
+def test_pins_keep_pods_of_one_resource_apart(cluster: Cluster) -> None:
+    """A node that the pins of a pool select and that offers its resource is in that pool, or is reported."""
+    inventory = cluster.inventory()
+    reported = {problem.node for problem in inventory.problems}
+    for pool in inventory.pools:
+        inside = {node.name for node in pool.nodes}
+        for node in cluster.nodes:
+            selected = pool.node_labels.items() <= node.labels.items() and pool.node_labels
+            if selected and node.capacity.get(pool.resource) and node.name not in inside:
+                assert node.name in reported

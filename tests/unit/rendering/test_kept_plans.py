@@ -1,0 +1,82 @@
+"""What is stored of a plan: a CPU plan as it always was, a plan on accelerators whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tonnage.gpus.inventory import Access, Sharing, Vendor
+from tonnage.planning.plan import GpuPlan
+from tonnage.rendering.plan import Kept, build_plan_config_map, hash_of, read_kept
+from unit.rendering.samples import KEPT, OWNER, PLAN_182, spec
+from unit.rendering.test_decision import made, subject
+
+ON_FOUR = GpuPlan(
+    vendor=Vendor.NVIDIA,
+    access=Access.RESOURCE,
+    resource="nvidia.com/gpu",
+    sharing=Sharing.NONE,
+    clients=1,
+    node_labels={"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
+    device_bytes=85_029_158_912,
+    compute_capability=(9, 0),
+    devices_per_pod=4,
+    nodes_per_replica=1,
+    pipeline_parallel=1,
+    quantization="",
+    kv_scales="",
+    graph_mode="FULL_AND_PIECEWISE",
+    captured_sizes=(1, 2, 4, 8),
+    enforce_eager=False,
+    memory_utilization="0.913",
+)
+
+
+def stored(kept: Kept) -> Mapping[str, Any]:
+    body = build_plan_config_map(kept, plan_hash=hash_of(kept, spec=spec()), spec=spec(), owner=OWNER)
+    data: Mapping[str, Any] = body["data"]
+    return data
+
+
+def digest(kept: Kept) -> str:
+    return hashlib.sha256(json.dumps(stored(kept), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def on_gpus(gpu: GpuPlan = ON_FOUR) -> Kept:
+    return dataclasses.replace(KEPT, plan=dataclasses.replace(PLAN_182, gpu=gpu))
+
+
+def test_plans_of_cpu_nodes_are_stored_as_before_there_were_others() -> None:
+    """Figures of the version before plans had a GPU part: another figure here restarts what runs."""
+    decision = made(subject())
+    assert (hash_of(KEPT, spec=spec()), digest(KEPT)) == ("c3e80f8039", "1bf143d0ea2be579")
+    assert (decision.plan_hash, digest(decision.kept)) == ("fc7e7f0601", "e833bcf3305c6383")
+
+
+def test_a_plan_on_accelerators_is_found_again_exactly() -> None:
+    for gpu in (ON_FOUR, dataclasses.replace(ON_FOUR, vendor=Vendor.AMD, compute_capability=None)):
+        assert read_kept({"metadata": {}, "data": stored(on_gpus(gpu))}) == on_gpus(gpu)
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(GpuPlan), ids=lambda field: str(field.name))
+def test_whatever_an_engine_is_started_with_is_part_of_the_hash(field: dataclasses.Field[Any]) -> None:
+    other: dict[str, Any] = {
+        "vendor": Vendor.AMD,
+        "access": Access.CLAIM,
+        "sharing": Sharing.MIG,
+        "node_labels": {},
+        "compute_capability": None,
+        "captured_sizes": (1,),
+        "selectors": ("device.driver == 'gpu.nvidia.com'",),
+        "enforce_eager": True,
+    }
+    value = getattr(ON_FOUR, field.name)
+    changed = other.get(field.name, value + 1 if isinstance(value, int) else f"{value}x")
+    assert hash_of(on_gpus(dataclasses.replace(ON_FOUR, **{field.name: changed})), spec=spec()) != hash_of(
+        on_gpus(), spec=spec()
+    )
