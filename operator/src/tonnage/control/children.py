@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from tonnage.api.base import KIND
 from tonnage.cluster.port import (
@@ -59,7 +58,8 @@ def own_children(p: Pass, world: World, kind: Kind) -> list[Object]:
 async def apply_children(p: Pass, world: World, desired: Sequence[Manifest]) -> None:
     """Bring children to `desired` where they differ: side by side, a Deployment after the plan it mounts.
 
-    A Deployment is made only once all others are there: workers that nobody could reach would hold GPUs.
+    A Deployment is made only where the names of all others are free: workers that nobody could reach would
+    hold GPUs.
     Raises RefusedError if a name belongs to somebody else or the API server refuses what is written,
     OwnerGoneError if the owner no longer exists or its namespace ends, LeavingError if a name is not free
     yet, and ApiError. One that fails keeps none beside it from being written.
@@ -68,21 +68,32 @@ async def apply_children(p: Pass, world: World, desired: Sequence[Manifest]) -> 
     if any(body is None and child in p.memory.applied for child, body in live.items()):
         await _require_owner(p, world)
 
-    def applied(body: Manifest) -> Coroutine[Any, Any, None]:
-        return _apply_child(p, world, body, live=live[_id(body)])
+    def applied(body: Manifest, *, after: Sequence[asyncio.Task[None]] = ()) -> asyncio.Task[None]:
+        return asyncio.create_task(_apply_after(after, p, world, body, live=live[_id(body)]))
 
-    work = {_id(body): asyncio.create_task(applied(body)) for body in desired if _kind(body) != DEPLOYMENT}
-
-    async def applied_last(body: Manifest) -> None:
-        is_new = live[_id(body)] is None
-        await asyncio.gather(*(task for (kind, _), task in work.items() if is_new or kind == CONFIG_MAP))
-        await applied(body)
-
-    last = [applied_last(body) for body in desired if _kind(body) == DEPLOYMENT]
-    results = await asyncio.gather(*work.values(), *last, return_exceptions=True)
-    for result in results:
+    plans = [applied(body) for body in desired if _kind(body) == CONFIG_MAP]
+    deployments = [body for body in desired if _kind(body) == DEPLOYMENT]
+    others = [body for body in desired if _kind(body) not in (CONFIG_MAP, DEPLOYMENT)]
+    makes_workers = any(live[_id(body)] is None for body in deployments)
+    unsure = [body for body in others if makes_workers and live[_id(body)] is None]
+    names = [asyncio.create_task(_require_free(p, world, body)) for body in unsure]
+    work = [*plans, *names, *(applied(body, after=names if body in unsure else ()) for body in others)]
+    work += [applied(body, after=[*plans, *names]) for body in deployments]
+    for result in await asyncio.gather(*work, return_exceptions=True):
         if result is not None:
             raise result
+
+
+async def _apply_after(
+    needed: Sequence[asyncio.Task[None]], p: Pass, world: World, desired: Manifest, *, live: Object | None
+) -> None:
+    await asyncio.gather(*needed)
+    await _apply_child(p, world, desired, live=live)
+
+
+async def _require_free(p: Pass, world: World, body: Manifest) -> None:
+    kind, name = _id(body)
+    _require_ours(p, kind, name, await world.cluster.get(kind, namespace=p.owner.namespace, name=name))
 
 
 async def _require_owner(p: Pass, world: World) -> None:
@@ -140,7 +151,7 @@ async def _make(p: Pass, world: World, kind: Kind, desired: Manifest) -> Object:
             if error.status != CONFLICT:
                 raise
     # the name is taken: by one of ours that lost its labels, or that no watch has told of yet, perhaps
-    _require_ours(p, kind, name, await world.cluster.get(kind, namespace=p.owner.namespace, name=name))
+    await _require_free(p, world, desired)
     return await _apply_over_edits(world, kind, desired)
 
 

@@ -104,7 +104,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.networking.request_timeout = 30
     settings.networking.enforce_retry_after = True
     settings.networking.error_backoffs = Backoffs()
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = 100
     settings.watching.connect_timeout = 10
     settings.watching.server_timeout = 300
 
