@@ -36,7 +36,7 @@ class Hand:
     def __init__(self, ports: Ports) -> None:
         self.now = 1000.0
         self._ports = ports
-        self._store = Store(touched=lambda _: None, nodes_changed=lambda: None)
+        self._store = Store(touched=lambda _key, _first: None, nodes_changed=lambda: None)
         settings = Settings(
             operator_image="tonnage/operator:test",
             worker_image="tonnage/worker:test",
