@@ -1,7 +1,7 @@
 """`make bench-operator`: what the operator costs on a real API server, beside a floor.
 
 The floor (`bench.floor_operator`) runs on kopf and the same client and only applies one Deployment per
-object. Both arms run one after the other, each on a control plane of its own, with simulated nodes; simulated
+object; another one applies as many children as Tonnage has. The arms run one after the other, each on a control plane of its own, with simulated nodes; simulated
 workers answer with the figures of their plan, so that every object becomes verified and Ready. Times and
 counts are those of the API server's audit log.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import math
 import os
 import signal
@@ -72,12 +73,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", type=int, default=1000)
     parser.add_argument("--spaced", type=int, default=100)
-    parser.add_argument("--arm", choices=["tonnage", "floor"], action="append")
+    parser.add_argument("--arm", choices=["tonnage", "floor", "floor-of-three"], action="append")
     options = parser.parse_args()
     # thousands of simulated pods: a node whose lease is renewed late must not lose them (tests/harness/k8s)
     os.environ.update(K8S_NODE_GRACE="600s", K8S_KWOK_LEASE="400")
     print(f"# make bench-operator, {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {_load()}")
-    for arm in (Arm("tonnage", _tonnage, ACCOUNT, True), Arm("floor", _floor, FLOOR_USER, False)):
+    arms = (
+        Arm("tonnage", _tonnage, ACCOUNT, True),
+        Arm("floor", _floor, FLOOR_USER, False),
+        Arm("floor-of-three", functools.partial(_floor, arguments=["--children"]), FLOOR_USER, False),
+    )
+    for arm in arms:
         if not options.arm or arm.name in options.arm:
             print(f"\n## {arm.name}", flush=True)
             _run(arm, objects=options.objects, spaced=options.spaced)
@@ -102,7 +108,7 @@ FLOOR_USER = f"system:serviceaccount:{SYSTEM}:{FLOOR}"
 
 
 @contextmanager
-def _floor(cluster: Cluster) -> Iterator[int]:
+def _floor(cluster: Cluster, *, arguments: Sequence[str] = ()) -> Iterator[int]:
     config = cluster.account_kubeconfig(FLOOR, namespace=SYSTEM)
     environment = {
         **os.environ,
@@ -111,7 +117,7 @@ def _floor(cluster: Cluster) -> Iterator[int]:
         "PYTHONPATH": str(REPOSITORY / "tests"),
     }
     with (cluster.state / "logs/floor.log").open("ab") as log:
-        argv = [sys.executable, "-P", "-m", "bench.floor_operator"]
+        argv = [sys.executable, "-P", "-m", "bench.floor_operator", *arguments]
         process = subprocess.Popen(argv, env=environment, stdout=log, stderr=log)
     try:
         yield process.pid
