@@ -1,7 +1,8 @@
 """The least that an operator on kopf can do: a keyed queue, and one Deployment per object, applied.
 
-With `--children` it makes a ConfigMap and a Service as well, as Tonnage does. It has no status, no plan, no check of what is there, no leader lease. What it costs is what kopf, the client
-and the API server cost; `bench.operator` prints it beside Tonnage.
+With `--children` it makes a ConfigMap and a Service as well, as Tonnage does. It has no status, no plan, no
+check of what is there, no leader lease. What it costs is what kopf, the client and the API server cost;
+`bench.operator` prints it beside Tonnage.
 """
 
 from __future__ import annotations

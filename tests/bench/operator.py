@@ -1,9 +1,9 @@
 """`make bench-operator`: what the operator costs on a real API server, beside a floor.
 
 The floor (`bench.floor_operator`) runs on kopf and the same client and only applies one Deployment per
-object; another one applies as many children as Tonnage has. The arms run one after the other, each on a control plane of its own, with simulated nodes; simulated
-workers answer with the figures of their plan, so that every object becomes verified and Ready. Times and
-counts are those of the API server's audit log.
+object; another one applies as many children as Tonnage has. The arms run one after the other, each on a
+control plane of its own, with simulated nodes; simulated workers answer with the figures of their plan, so
+that every object becomes verified and Ready. Times and counts are those of the API server's audit log.
 
 `--objects N` and `--spaced N` make a smaller run.
 """
