@@ -54,7 +54,7 @@ bench-inventory: .venv/.ready ## how long the inventory of 1,000 nodes and 5,000
 bench-memory: .venv/.ready ## KV tokens and weights of ours and of five public estimators against the engine's own, and the speed
 	@PYTHONPATH=tests $(PYTHON) -m bench.memory
 
-bench-operator: prerequisites ## latency, burst, writes, restart, CPU and memory of the operator beside a floor (root; 12 minutes)
+bench-operator: prerequisites ## latency, burst, writes, restart, CPU and memory of the operator beside two floors (root; 17 minutes)
 	@PYTHONPATH=tests $(PYTHON) -m bench.operator
 
 bench-planning: .venv/.ready ## how long a plan over ten pools takes, and what plans leave unused of real starts
