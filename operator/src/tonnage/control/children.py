@@ -144,15 +144,19 @@ async def _write(p: Pass, world: World, kind: Kind, desired: Manifest, *, exists
 async def _make(p: Pass, world: World, kind: Kind, desired: Manifest) -> Object:
     """Make a child that is not known to be there. If there is one all the same, it must be ours."""
     name = desired["metadata"]["name"]
-    if world.store.child(p.key, kind, name) is None:
+    if world.store.child(p.key, kind, name) is None and (kind, name) not in p.memory.unheard:
         try:
             return await _make_new(world, kind, desired)
         except ApiError as error:
             if error.status != CONFLICT:
+                # it may have been made all the same, and no watch has told of it yet
+                p.memory.unheard.add((kind, name))
                 raise
     # the name is taken: by one of ours that lost its labels, or that no watch has told of yet, perhaps
     await _require_free(p, world, desired)
-    return await _apply_over_edits(world, kind, desired)
+    stored = await _apply_over_edits(world, kind, desired)
+    p.memory.unheard.discard((kind, name))
+    return stored
 
 
 async def _make_new(world: World, kind: Kind, desired: Manifest) -> Object:

@@ -114,12 +114,14 @@ class Telling:
 class Memory:
     """What the process remembers of one object between passes; losing it costs reads, never a decision.
 
-    `rendered` is the packed list of the children that were last brought about.
+    `rendered` is the packed list of the children that were last brought about, `unheard` are children whose
+    making failed or was not answered.
     """
 
     uid: str
     applied: dict[tuple[Kind, str], Applied] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
+    unheard: set[tuple[Kind, str]] = field(default_factory=set)
     asked: dict[str, Asked] = field(default_factory=dict)
     reading: Reading | None = None
     known: Known | None = None
