@@ -13,19 +13,13 @@ the core.
 from __future__ import annotations
 
 import gc
-import os
-import platform
 import random
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Final
 
-from bench.memory_tables import ninth_tenth
+from bench.processor import beside_control, heading
 from tonnage.gpus.nodes import Node
 from tonnage.gpus.pods import PodUse
 from tonnage.gpus.slices import Device, DeviceRef, ResourceClaim, ResourceSlice
@@ -36,17 +30,11 @@ PODS: Final = 5000
 CARDS: Final = 8
 ROUNDS: Final = 60
 TARGET: Final = "target < 50 ms"
-_WORDS: Final = [f"w{number % 997}" for number in range(100_000)]
 
 
 def main() -> None:
     """Print every arm."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    processor = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
-    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    print(
-        f"make bench-inventory, {written}, Python {platform.python_version()}, {os.cpu_count()} x {processor}"
-    )
+    print(heading("make bench-inventory"))
     print(f"{NODES:,} nodes, {PODS:,} pods, as records; processor time, medians of {ROUNDS} rounds")
     arms = {
         "kinds of the data": _cluster(alike=True),
@@ -123,29 +111,8 @@ def _take(cluster: Cluster) -> None:
     cluster.inventory()
 
 
-def _control() -> None:
-    counts: dict[str, int] = {}
-    for word in _WORDS:
-        counts[word] = counts.get(word, 0) + 1
-
-
 def _print(name: str, once: Callable[[], None], found: str) -> None:
-    times, control = [], []
-    for _ in range(ROUNDS):
-        control.append(_seconds(_control))
-        times.append(_seconds(once))
-    median, slow = statistics.median(times), ninth_tenth(sorted(times))
-    ratio = median / statistics.median(control)
-    print(
-        f"  {name:20} median {median * 1e3:5.1f} ms, 90 % {slow * 1e3:5.1f} ms, {ratio:4.2f} of the control "
-        f"({statistics.median(control) * 1e3:.1f} ms); {TARGET}; {found}"
-    )
-
-
-def _seconds(once: Callable[[], None]) -> float:
-    begun = time.process_time()
-    once()
-    return time.process_time() - begun
+    print(f"  {name:20} {beside_control(once, rounds=ROUNDS)}; {TARGET}; {found}")
 
 
 if __name__ == "__main__":

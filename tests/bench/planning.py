@@ -12,17 +12,12 @@ in a dictionary. All times are of the processor.
 from __future__ import annotations
 
 import gc
-import os
-import platform
 import statistics
-import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
-from bench.memory_tables import ninth_tenth
+from bench.processor import beside_control, heading
 from tonnage.planning.plan import Plan, Quality, Rejection
 from unit.planning.gpu.samples import answer, model, node, pool
 from unit.planning.starts import GIB, Start, logged, on_h200
@@ -32,7 +27,6 @@ TARGET: Final = "target < 20 ms"
 CARDS: Final = (
     "T4", "A10", "L4", "A100-40GB", "A100-80GB", "L40S", "RTX-PRO-6000", "H100-80GB", "H200", "B200",
 )  # fmt: skip
-_WORDS: Final = [f"w{number % 997}" for number in range(100_000)]
 _POOLS: Final = tuple(pool(card, *(node(f"{card}-{n}") for n in range(4))) for card in CARDS)
 _SMALL: Final = tuple(pool(card, node(card, devices=1)) for card in CARDS[:5])
 _TAKEN: Final = tuple(pool(card, node(card, free=0)) for card in CARDS)
@@ -73,12 +67,7 @@ REJECTIONS: Final[dict[str, Callable[[], Plan | Rejection]]] = {
 
 def main() -> None:
     """Print every arm."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    processor = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
-    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    print(
-        f"make bench-planning, {written}, Python {platform.python_version()}, {os.cpu_count()} x {processor}"
-    )
+    print(heading("make bench-planning"))
     print(f"{len(CARDS)} pools; processor time, medians of {ROUNDS} rounds")
     gc.collect()
     gc.freeze()
@@ -93,16 +82,7 @@ def main() -> None:
 
 
 def _print(name: str, once: Callable[[], Any], *, rounds: int, target: str) -> None:
-    times, control = [], []
-    for _ in range(rounds):
-        control.append(_seconds(_control))
-        times.append(_seconds(once))
-    median, slow = statistics.median(times), ninth_tenth(sorted(times))
-    ratio = median / statistics.median(control)
-    print(
-        f"  {name:24} median {median * 1e3:5.1f} ms, 90 % {slow * 1e3:5.1f} ms, {ratio:5.2f} of the control "
-        f"({statistics.median(control) * 1e3:.1f} ms){target}; {_found(once())}"
-    )
+    print(f"  {name:24} {beside_control(once, rounds=rounds)}{target}; {_found(once())}")
 
 
 def _found(found: Plan | Rejection) -> str:
@@ -121,18 +101,6 @@ def _print_unused(name: str, starts: Sequence[Start]) -> None:
         f"  {name:40} {len(starts)} starts: least {unused[0]:.2f}, median {median:.2f}, most "
         f"{unused[-1]:.2f}; promised more at the same share than there was: {', '.join(over) or 'none'}"
     )
-
-
-def _control() -> None:
-    counts: dict[str, int] = {}
-    for word in _WORDS:
-        counts[word] = counts.get(word, 0) + 1
-
-
-def _seconds(once: Callable[[], Any]) -> float:
-    begun = time.process_time()
-    once()
-    return time.process_time() - begun
 
 
 if __name__ == "__main__":
