@@ -25,7 +25,11 @@ class EngineScraper:
     async def report(self, pod: Pod) -> Report | None:
         """The report of a pod's worker; None if it does not answer or answers nonsense."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
+                # a worker is asked once in a while: as many connections as workers would be held for naught
+                connector=aiohttp.TCPConnector(force_close=True),
+            )
         try:
             # the pod may be anybody's: no redirect is followed, and no more is read than a report can be
             async with self._session.get(

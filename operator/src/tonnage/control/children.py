@@ -16,7 +16,7 @@ from tonnage.cluster.port import (
     Kind,
     Object,
 )
-from tonnage.control.world import Applied, Pass, World
+from tonnage.control.world import Pass, Spelling, World
 from tonnage.rendering.drift import projection, stamped
 from tonnage.rendering.names import Manifest, owned_by, short_hash
 
@@ -58,8 +58,8 @@ def own_children(p: Pass, world: World, kind: Kind) -> list[Object]:
 async def apply_children(p: Pass, world: World, desired: Sequence[Manifest]) -> None:
     """Bring children to `desired` where they differ: side by side, a Deployment after the plan it mounts.
 
-    A Deployment is made only where the names of all others are free: workers that nobody could reach would
-    hold GPUs.
+    Where a Deployment is not there yet it comes after all others, once each has its name: workers that nobody
+    could reach would hold GPUs.
     Raises RefusedError if a name belongs to somebody else or the API server refuses what is written,
     OwnerGoneError if the owner no longer exists or its namespace ends, LeavingError if a name is not free
     yet, and ApiError. One that fails keeps none beside it from being written.
@@ -71,15 +71,12 @@ async def apply_children(p: Pass, world: World, desired: Sequence[Manifest]) -> 
     def applied(body: Manifest, *, after: Sequence[asyncio.Task[None]] = ()) -> asyncio.Task[None]:
         return asyncio.create_task(_apply_after(after, p, world, body, live=live[_id(body)]))
 
-    plans = [applied(body) for body in desired if _kind(body) == CONFIG_MAP]
     deployments = [body for body in desired if _kind(body) == DEPLOYMENT]
-    others = [body for body in desired if _kind(body) not in (CONFIG_MAP, DEPLOYMENT)]
     makes_workers = any(live[_id(body)] is None for body in deployments)
-    unsure = [body for body in others if makes_workers and live[_id(body)] is None]
-    names = [asyncio.create_task(_require_free(p, world, body)) for body in unsure]
-    work = [*plans, *names, *(applied(body, after=names if body in unsure else ()) for body in others)]
-    work += [applied(body, after=[*plans, *names]) for body in deployments]
-    for result in await asyncio.gather(*work, return_exceptions=True):
+    work = {_id(body): applied(body) for body in desired if _kind(body) != DEPLOYMENT}
+    needed = [task for child, task in work.items() if makes_workers or child[0] == CONFIG_MAP]
+    workers = [applied(body, after=needed) for body in deployments]
+    for result in await asyncio.gather(*work.values(), *workers, return_exceptions=True):
         if result is not None:
             raise result
 
@@ -113,9 +110,7 @@ async def _apply_child(p: Pass, world: World, desired: Manifest, *, live: Object
         world.store.absorb(kind, live)
         return
     stored = await _write(p, world, kind, desired, exists=live is not None)
-    p.memory.applied[kind, name] = Applied(
-        desired_hash=short_hash(desired), accepted_hash=short_hash(projection(stored, desired=desired))
-    )
+    p.memory.applied[kind, name] = _spelling(desired, seen=projection(stored, desired=desired))
     world.store.absorb(kind, stored)
 
 
@@ -196,11 +191,14 @@ async def _apply_over_edits(world: World, kind: Kind, desired: Manifest) -> Obje
 
 def _settled(p: Pass, kind: Kind, *, desired: Manifest, live: Object) -> bool:
     """Nothing that we state differs, or it differs only by the API server's spelling of it."""
-    seen = projection(live, desired=desired)
+    spelling = _spelling(desired, seen=projection(live, desired=desired))
+    return spelling is None or spelling == p.memory.applied.get((kind, desired["metadata"]["name"]))
+
+
+def _spelling(desired: Manifest, *, seen: object) -> Spelling | None:
     if seen == desired:
-        return True
-    now = Applied(desired_hash=short_hash(desired), accepted_hash=short_hash(seen))
-    return p.memory.applied.get((kind, desired["metadata"]["name"])) == now
+        return None
+    return Spelling(desired_hash=short_hash(desired), accepted_hash=short_hash(seen))
 
 
 def is_ours(body: Object, p: Pass) -> bool:

@@ -30,6 +30,21 @@ class Backoffs:
             yield 30
 
 
+class NoEssence(kopf.DiffBaseStorage):
+    """kopf would copy each object, to tell handlers what changed in it; there are none that ask."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:
+        """Nothing of an object is of interest."""
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """Nothing was kept."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Nothing is kept: the operator writes its status and nothing else to an object."""
+
+
 class Operator:
     """The process that kopf runs: made when its event loop is there, ended with it."""
 
@@ -101,6 +116,9 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.posting.enabled = False
     settings.peering.standalone = True
     settings.scanning.disabled = True
+    settings.persistence.diffbase_storage = NoEssence()
+    # a task of each object holds its last event until it ends
+    settings.queueing.idle_timeout = 0.1
     settings.networking.request_timeout = 30
     settings.networking.enforce_retry_after = True
     settings.networking.error_backoffs = Backoffs()

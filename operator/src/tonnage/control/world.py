@@ -41,8 +41,8 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
-    """Hashes of what we last applied to a child, and of how the API server spelled it."""
+class Spelling:
+    """Hashes of what we last applied to a child, and of how the API server spelled it where that differs."""
 
     desired_hash: str
     accepted_hash: str
@@ -114,12 +114,12 @@ class Telling:
 class Memory:
     """What the process remembers of one object between passes; losing it costs reads, never a decision.
 
-    `rendered` is the packed list of the children that were last brought about, `unheard` are children whose
-    making failed or was not answered.
+    `applied` are the children that were written, `rendered` the packed list of those last brought about,
+    `unheard` are children whose making failed or was not answered.
     """
 
     uid: str
-    applied: dict[tuple[Kind, str], Applied] = field(default_factory=dict)
+    applied: dict[tuple[Kind, str], Spelling | None] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
     unheard: set[tuple[Kind, str]] = field(default_factory=set)
     asked: dict[str, Asked] = field(default_factory=dict)
