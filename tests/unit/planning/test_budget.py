@@ -29,6 +29,7 @@ LLAMA = parse_config(published_configs()["meta-llama--Meta-Llama-3.1-8B_config.j
 def of(
     *,
     tensor: int = 1,
+    pipeline: int = 1,
     sequences: int = 64,
     tokens: int = 2048,
     sizes: int = 51,
@@ -36,13 +37,20 @@ def of(
 ) -> Budget:
     options = EngineOptions(
         tensor_parallel=tensor,
+        pipeline_parallel=pipeline,
         context_tokens=32768,
         max_num_seqs=sequences,
         max_num_batched_tokens=tokens,
     )
     laid = lay_out(LLAMA, device=Device(compute_capability=capability), options=options)
-    weights = weight_bytes(LLAMA, dtype="bfloat16", tensor_parallel=tensor, capability=capability)
-    return budget(Load(laid=laid, weights=weights[0], captured_sizes=sizes), total_bytes=80 * GIB)
+    weights = weight_bytes(
+        LLAMA,
+        dtype="bfloat16",
+        tensor_parallel=tensor,
+        pipeline_parallel=pipeline,
+        capability=capability,
+    )
+    return budget(Load(laid=laid, weights=max(weights), captured_sizes=sizes), total_bytes=80 * GIB)
 
 
 @pytest.mark.parametrize("start", [*on_h200(), *logged()], ids=lambda start: str(start.id))
@@ -94,6 +102,13 @@ def test_ranks_share_weights_and_pay_for_their_links() -> None:
     assert two.weights.likely < 0.51 * one.weights.likely
     assert two.context.upper > one.context.upper
     assert two.non_torch.upper > bridged.non_torch.upper > one.non_torch.upper
+
+
+def test_stages_pay_for_their_links_too() -> None:
+    """A rank that only passes activations on has a communicator all the same."""
+    for capability in ((9, 0), (8, 9)):
+        stages, ranks = of(pipeline=2, capability=capability), of(tensor=2, capability=capability)
+        assert (stages.context, stages.non_torch) == (ranks.context, ranks.non_torch)
 
 
 def test_a_shared_device_gives_each_client_its_part() -> None:

@@ -178,13 +178,14 @@ def _non_torch(load: Load) -> Term:
 
     0.22 to 0.27 GiB with one rank (H200 rows, C001 to C062), once 0.46 (C013). Over NVLink 2.06 to 2.09 with
     2 ranks (C028, C037), 2.13 to 2.21 with 4 (C029, C038), 2.43 the most that a vLLM of today logged (C146).
-    On PCIe 0.21 with 4 (C198); its upper figure is a guess.
+    On PCIe 0.21 with 4 (C198); its upper figure is a guess. Ranks of pipeline stages count like the others:
+    no start with them alone was logged.
     """
-    if load.tensor == 1:
+    if load.ranks == 1:
         return _gib(0.25, 0.5)
     if not _linked(load):
         return _gib(0.21, 1.0)
-    return _gib(2.07, 2.6) if load.tensor <= 4 else _gib(2.3, 3.0)
+    return _gib(2.07, 2.6) if load.ranks <= 4 else _gib(2.3, 3.0)
 
 
 def _weights(load: Load) -> Term:
