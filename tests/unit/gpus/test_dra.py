@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tonnage.gpus.inventory import Pool
 from tonnage.gpus.nodes import Taint
-from tonnage.gpus.slices import Device, DeviceClass, DeviceRef, ResourceClaim, ResourceSlice
+from tonnage.gpus.slices import Counter, Device, DeviceClass, DeviceRef, ResourceClaim, ResourceSlice
 from unit.gpus.clusters import GPU, Cluster, changed, holder, plain, pool, real, reasons
 
 DRIVER = "gpu.nvidia.com"
@@ -37,6 +39,25 @@ def device(name: str = "gpu-0", **changes: Any) -> Device:
         **changes,
     }
     return Device(name=name, **fields)
+
+
+def part(name: str, profile: str, *, consumes: int = 0, **changes: Any) -> Device:
+    """A part of an A100 that draws so much on the counter of its card."""
+    return device(
+        name,
+        attributes={
+            "type": "mig",
+            "productName": "NVIDIA A100-SXM4-40GB",
+            "cudaComputeCapability": "8.0.0",
+            "profile": profile,
+        },
+        capacity={},
+        consumes=(Counter("card", "memory", consumes),) if consumes else (),
+        **changes,
+    )
+
+
+PART = part("part", "3g.20gb")
 
 
 def slice_of(devices: Iterable[Device], **changes: Any) -> ResourceSlice:
@@ -97,6 +118,8 @@ def test_a_device_whose_part_is_held_is_not_free() -> None:
             [],
         ),
         ([slice_of([device()], slices_in_pool=2)], None, ["SlicesIncomplete"]),
+        ([slice_of([device()]), slice_of([device("b")], name="t")], None, ["SlicesIncomplete"]),
+        ([slice_of([device(), device()])], None, ["SlicesIncomplete"]),
         ([slice_of([device()], node="")], None, ["NotOfOneNode"]),
         ([slice_of([device(node="n")], node="")], 1, []),
         (
@@ -111,6 +134,10 @@ def test_a_device_whose_part_is_held_is_not_free() -> None:
         # another driver's idea of the same card's memory is the same pool
         ([slice_of([device(), device("b", capacity={"memory": 23028 * 2**20})])], 2, []),
         ([slice_of([device()], driver="other.example.com")], None, []),
+        ([slice_of([device()], driver="other.example.com", slices_in_pool=2)], None, []),
+        ([slice_of([PART], name="p"), slice_of([], name="q", slices_in_pool=2)], None, ["SlicesIncomplete"]),
+        ([slice_of([device(attributes={**PART.attributes, "profile": "1c.3g.20gb"})])], None, ["MigShared"]),
+        ([slice_of([device(attributes={**PART.attributes, "profile": "half"})])], None, ["MigShared"]),
     ],
 )
 def test_what_is_counted_of_slices(
@@ -121,6 +148,103 @@ def test_what_is_counted_of_slices(
         pools = {each.name: each.devices for each in inventory.pools if each.name != "cpu"}
         assert pools == ({} if devices is None else {"nvidia-l4-dra": devices})
         assert [each.reason for each in inventory.problems] == found
+
+
+@pytest.mark.parametrize(
+    "slices",
+    [
+        [slice_of([device()], slices_in_pool=2)],
+        [slice_of([], slices_in_pool=2)],
+        [slice_of([device(capacity={}, consumes=(Counter("none", "memory", 1),))])],
+        [slice_of([device(taints=(Taint(key="xid", value="79", effect="NoExecute"),))])],
+    ],
+)
+def test_a_node_with_devices_is_no_cpu_node(slices: list[ResourceSlice]) -> None:
+    """Whatever keeps its devices from being counted: while a driver starts, say."""
+    inventory = cluster(*slices).inventory()
+    assert "cpu" not in {each.name for each in inventory.pools}
+
+
+def test_what_claims_hold_is_not_free_by_the_plugin_while_slices_are_incomplete() -> None:
+    both = replace(changed("h100-0", resources={GPU: 8}), name="n")
+    pieces = (slice_of([device("a")], name="a", slices_in_pool=2),)
+    held = Cluster(nodes=(both,), slices=pieces, classes=CLASSES, claims=(claim("a", on="n"),))
+    assert pool(held.inventory(), "nvidia-h100-80gb-hbm3").free == 7
+
+
+def test_a_whole_is_counted_before_its_parts_where_no_memory_is_published() -> None:
+    whole = device(capacity={}, consumes=(Counter("card", "memory", 40),))
+    devices = [part("a", "3g.20gb", consumes=20), whole, part("b", "3g.20gb", consumes=20)]
+    inventory = cluster(slice_of(devices, counters=(Counter("card", "memory", 40),))).inventory()
+    assert {each.name: each.devices for each in inventory.pools} == {"nvidia-l4-dra": 1}
+
+
+def test_parts_as_large_as_each_other_are_counted_as_often_as_they_exist() -> None:
+    """Three places for half a card: two halves."""
+    parts = [part(name, "3g.20gb", consumes=20) for name in "abc"]
+    slices = slice_of(parts, counters=(Counter("card", "memory", 40),))
+    name = "nvidia-a100-sxm4-40gb-mig-3g.20gb-dra"
+    assert free(pool(cluster(slices).inventory(), name)) == (2, 2)
+    held = replace(cluster(slices), claims=(claim("c", on="n"),))
+    assert free(pool(held.inventory(), name)) == (1, 2)
+
+
+@st.composite
+def counted(draw: st.DrawFn) -> tuple[ResourceSlice, frozenset[str]]:
+    """A card of 8 units in parts of any size, and which of them claims hold: some that fit together."""
+    sizes = draw(st.lists(st.integers(1, 9), min_size=1, max_size=7))
+    devices = [
+        replace(part(f"d{at}", "1g.5gb", consumes=size), capacity={"memory": size * 2**32})
+        for at, size in enumerate(sizes)
+    ]
+    held, left = [], 8
+    for at in draw(st.permutations(range(len(sizes)))):
+        if sizes[at] <= left and draw(st.booleans()):
+            held.append(f"d{at}")
+            left -= sizes[at]
+    return slice_of(devices, counters=(Counter("card", "memory", 8),)), frozenset(held)
+
+
+@given(case=counted())
+def test_what_is_counted_and_what_is_free_can_be_allocated_together(
+    case: tuple[ResourceSlice, frozenset[str]],
+) -> None:
+    published, names = case
+    sizes = {each.name: each.consumes[0].amount for each in published.devices}
+    held = replace(cluster(published), claims=(claim(*names, on="n"),))
+    pools = [each for each in held.inventory().pools if each.name != "cpu"]
+    smallest = sorted(size for size in sizes.values() if size <= 8)
+    count, units = 0, 0
+    for size in smallest:
+        units += size
+        count += units <= 8
+    impossible = sum(size > 8 for size in sizes.values())
+    assert sum(each.devices for each in pools) <= count + impossible
+    left = 8 - sum(sizes[name] for name in names)
+    idle = sorted(size for name, size in sizes.items() if name not in names)
+    most = sum(sum(idle[: at + 1]) <= left for at in range(len(idle)))
+    assert sum(each.free for each in pools) <= most
+
+
+def test_profiles_with_engines_for_media_are_pools_of_their_own() -> None:
+    """A claim selects by the whole profile."""
+    inventory = cluster(slice_of([part("a", "1g.5gb"), part("b", "1g.5gb+me")])).inventory()
+    assert {each.name: each.devices for each in inventory.pools} == {
+        "nvidia-a100-sxm4-40gb-mig-1g.5gb-dra": 1,
+        "nvidia-a100-sxm4-40gb-mig-1g.5gb-me-dra": 1,
+    }
+    assert [each.selectors[1].split(" == ")[1] for each in inventory.pools] == ['"1g.5gb"', '"1g.5gb+me"']
+
+
+def test_a_claim_selects_by_memory_where_that_tells_pools_apart() -> None:
+    """And whatever is in a name stays a text."""
+    new = {"type": "gpu", "productName": 'R "100"', "cudaComputeCapability": "11.0.0"}
+    sizes = [device(name, attributes=new, capacity={"memory": 2**at}) for name, at in (("a", 35), ("b", 36))]
+    selectors = [each.selectors for each in cluster(slice_of(sizes)).inventory().pools]
+    by_name = 'device.attributes["gpu.nvidia.com"].productName == "R \\"100\\""'
+    assert selectors == [
+        (by_name, f'device.capacity["gpu.nvidia.com"].memory == quantity("{2**at}")') for at in (35, 36)
+    ]
 
 
 def test_without_the_device_class_nothing_can_be_asked_for() -> None:

@@ -4,11 +4,14 @@ Attributes and capacities: kubernetes-sigs/dra-driver-nvidia-gpu cmd/gpu-kubelet
 (`type` gpu or mig, `productName`, `profile`, `cudaComputeCapability`, capacity `memory` as NVML says it);
 ROCm/k8s-gpu-dra-driver docs/driver-attributes.md (`type` amdgpu, `productName`, `memory`, which is 0 where it
 cannot be read). Counters: partitions.go of the first, KEP-4815. Of a pool only the newest generation counts,
-and only when it is complete: until then nobody knows what else the driver is about to say of its devices.
+and only when it is complete and no device is in it twice, as kube-scheduler has it (k8s.io/
+dynamic-resource-allocation structured/pools.go): until then nobody knows what else the driver is about to
+say of its devices.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter as Tally
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +20,7 @@ from typing import Final, NamedTuple
 from tonnage.gpus.cards import Accelerator, accelerator_named
 from tonnage.gpus.inventory import Access, Pool, Problem, Reason, Sharing, Vendor
 from tonnage.gpus.memory import Memory, device_memory, instance_memory
-from tonnage.gpus.mig import read_profile
+from tonnage.gpus.mig import Profile, read_profile
 from tonnage.gpus.nodes import Taint
 from tonnage.gpus.offers import Kind, Offer, build_pool, memory_doubt, unknown_product
 from tonnage.gpus.slices import Device, DeviceClass, ResourceClaim, ResourceSlice
@@ -26,18 +29,22 @@ _KEEPS_AWAY: Final = frozenset({"NoSchedule", "NoExecute"})
 
 
 class _Type(NamedTuple):
-    """A type of device that can be planned on: whose it is, and the device class its driver's chart makes."""
+    """A type of device that can be planned on: whose it is, the device class its driver's chart makes, and
+    whether a device is a part of a card."""
 
     vendor: Vendor
     device_class: str
-    product: str
+    is_part: bool = False
 
 
 _TYPES: Final[Mapping[tuple[str, str], _Type]] = {
-    ("gpu.nvidia.com", "gpu"): _Type(Vendor.NVIDIA, "gpu.nvidia.com", "productName"),
-    ("gpu.nvidia.com", "mig"): _Type(Vendor.NVIDIA, "mig.nvidia.com", "productName"),
-    ("gpu.amd.com", "amdgpu"): _Type(Vendor.AMD, "gpu.amd.com", "productName"),
+    ("gpu.nvidia.com", "gpu"): _Type(Vendor.NVIDIA, "gpu.nvidia.com"),
+    ("gpu.nvidia.com", "mig"): _Type(Vendor.NVIDIA, "mig.nvidia.com", is_part=True),
+    ("gpu.amd.com", "amdgpu"): _Type(Vendor.AMD, "gpu.amd.com"),
 }
+_DRIVERS: Final = frozenset(driver for driver, _ in _TYPES)
+_PRODUCT: Final = "productName"
+_Ref = tuple[str, str, str]
 
 
 @dataclass(slots=True)
@@ -84,12 +91,16 @@ class _Kinds:
             return None, (_problem(Reason.DEVICE_TAINTED, _TAINTED.format(name, alike.driver, taints)),)
         if alike.type.device_class not in self.classes:
             return None, (_problem(Reason.NO_DEVICE_CLASS, _NO_CLASS.format(name, alike.type.device_class)),)
+        profile = read_profile(alike.profile) if alike.type.is_part else None
+        if alike.type.is_part and (profile is None or profile.part):
+            return None, (_problem(Reason.MIG_SHARED, _NO_INSTANCE.format(name, alike.profile)),)
         accelerator, capability = accelerator_named(alike.product), _capability(alike.capability)
-        memory = _total(alike, accelerator)
+        memory = _total(alike, accelerator, profile)
         if memory is None or (accelerator is None and capability is None):
             return None, (unknown_product("", name or "a device without a product name", _UNKNOWN),)
         doubt = memory_doubt("", name, memory)
-        return build_pool(_kind(alike, name, accelerator, capability), memory), (doubt,) if doubt else ()
+        kind = _kind(alike, name, accelerator, capability, memory)
+        return build_pool(kind, memory), (doubt,) if doubt else ()
 
 
 def read_slices(
@@ -100,19 +111,23 @@ def read_slices(
     without: str = "",
 ) -> Published:
     """What drivers publish, less what claims hold; `without` as in `uses_by_node`."""
-    held: set[tuple[str, str, str]] = {
+    held: set[_Ref] = {
         ref
         for claim in claims
         if not (without and claim.deployment and f"{claim.namespace}/{claim.deployment}" == without)
         for ref in claim.devices
     }
     result, kinds = Published(), _Kinds(classes)
-    for pool in _pools(slices):
-        if len(pool) < pool[0].slices_in_pool:
-            result.problems.append(_incomplete(pool))
-            continue
+    for pool in _pools(each for each in slices if each.driver in _DRIVERS):
+        doubt = _doubt(pool)
+        if doubt:
+            one = pool[0]
+            message = _INCOMPLETE.format(one.pool, one.driver, doubt)
+            node = one.node or one.pool
+            result.problems.append(Problem(node=node, reason=Reason.SLICES_INCOMPLETE, message=message))
+            result.nodes.update(one.node for one in pool if one.node)
         for alike, counts in _count(pool, held).items():
-            _add(result, alike, counts, kinds)
+            _add(result, alike, counts, None if doubt else kinds)
     return result
 
 
@@ -128,19 +143,42 @@ def _pools(slices: Iterable[ResourceSlice]) -> list[list[ResourceSlice]]:
     return list(pools.values())
 
 
-def _count(pool: Sequence[ResourceSlice], held: set[tuple[str, str, str]]) -> dict[_Alike, list[bool]]:
-    """The pool's devices of known types, without parts of one that is offered whole: for each whether a claim
-    has it, or a part of it."""
+def _doubt(pool: Sequence[ResourceSlice]) -> str:
+    """Why nothing is allocated from a pool now, empty if something is."""
+    if len(pool) != pool[0].slices_in_pool:
+        return f"{len(pool)} of {pool[0].slices_in_pool} ResourceSlices"
+    names = [device.name for one in pool for device in one.devices]
+    return "" if len(set(names)) == len(names) else "a device twice"
+
+
+def _count(pool: Sequence[ResourceSlice], held: set[_Ref]) -> dict[_Alike, list[bool]]:
+    """The pool's devices of known types: for each whether a claim has it, or a part of it.
+
+    Of devices that share counters as many are counted as can be allocated together, the largest first: the
+    whole, and not its parts. Those that are free can be allocated together too.
+    """
     counters = _Counters(pool, held)
     found: dict[_Alike, list[bool]] = {}
-    for one in pool:
-        for device in one.devices:
-            kind = _TYPES.get((one.driver, device.attributes.get("type", "")))
-            if kind is None or counters.is_part(device):
-                continue
-            taken = (one.driver, one.pool, device.name) in held or counters.lacks(device)
+    for one, device, kind in _largest_first(pool):
+        if counters.count(device):
+            taken = (one.driver, one.pool, device.name) in held or not counters.allocate(device)
             found.setdefault(_alike(one, device, kind), []).append(taken)
     return found
+
+
+def _largest_first(pool: Sequence[ResourceSlice]) -> list[tuple[ResourceSlice, Device, _Type]]:
+    typed = (
+        (one, device, _TYPES.get((one.driver, device.attributes.get("type", ""))))
+        for one in pool
+        for device in one.devices
+    )
+    known = [(one, device, kind) for one, device, kind in typed if kind is not None]
+    return sorted(known, key=lambda each: _size(each[1]), reverse=True)
+
+
+def _size(device: Device) -> tuple[int, int]:
+    """What a whole has more of than its parts, also where a driver does not publish the memory."""
+    return device.capacity.get("memory", 0), sum(each.amount for each in device.consumes)
 
 
 def _alike(one: ResourceSlice, device: Device, kind: _Type) -> _Alike:
@@ -149,7 +187,7 @@ def _alike(one: ResourceSlice, device: Device, kind: _Type) -> _Alike:
         device.node or one.node,
         one.driver,
         kind,
-        attributes.get(kind.product, ""),
+        attributes.get(_PRODUCT, ""),
         attributes.get("profile", ""),
         device.capacity.get("memory", 0),
         attributes.get("cudaComputeCapability", ""),
@@ -158,44 +196,55 @@ def _alike(one: ResourceSlice, device: Device, kind: _Type) -> _Alike:
 
 
 class _Counters:
-    """Shared counters of a pool: what is left of them, and the largest device that draws on each set."""
+    """Shared counters of a pool: what is left of them beside the devices that were counted, and beside those
+    that claims hold."""
 
-    def __init__(self, pool: Sequence[ResourceSlice], held: set[tuple[str, str, str]]) -> None:
-        self.left = Tally(
+    def __init__(self, pool: Sequence[ResourceSlice], held: set[_Ref]) -> None:
+        self.whole = Tally(
             {(each.counter_set, each.counter): each.amount for one in pool for each in one.counters}
         )
-        self.largest: dict[str, int] = {}
+        self.uncounted, self.free = self.whole.copy(), self.whole.copy()
         for one in pool:
             for device in one.devices:
-                if not device.consumes:
-                    continue
-                if (one.driver, one.pool, device.name) in held:
-                    self.left.subtract(
-                        {(each.counter_set, each.counter): each.amount for each in device.consumes}
-                    )
-                if (one.driver, device.attributes.get("type", "")) in _TYPES:
-                    for each in device.consumes:
-                        most = max(self.largest.get(each.counter_set, 0), device.capacity.get("memory", 0))
-                        self.largest[each.counter_set] = most
+                if device.consumes and (one.driver, one.pool, device.name) in held:
+                    _draw(self.free, device)
 
-    def is_part(self, device: Device) -> bool:
-        """Whether a larger device draws on the same counters: the whole of which this one is a part."""
-        size = device.capacity.get("memory", 0)
-        return any(size < self.largest[each.counter_set] for each in device.consumes)
+    def count(self, device: Device) -> bool:
+        """Count a device, unless those that were counted leave it too little. One that even all counters do
+        not suffice for is counted, and never free."""
+        if _suffices(self.uncounted, device):
+            _draw(self.uncounted, device)
+            return True
+        return not _suffices(self.whole, device)
 
-    def lacks(self, device: Device) -> bool:
-        """Whether the counters that are left do not suffice for it."""
-        return any(self.left[each.counter_set, each.counter] < each.amount for each in device.consumes)
+    def allocate(self, device: Device) -> bool:
+        """Allocate a device, if what claims leave suffices."""
+        if not _suffices(self.free, device):
+            return False
+        _draw(self.free, device)
+        return True
 
 
-def _add(result: Published, alike: _Alike, counts: Sequence[bool], kinds: _Kinds) -> None:
-    """Count devices that are alike on a node as one offer."""
+def _suffices(counters: Tally[tuple[str, str]], device: Device) -> bool:
+    return all(counters[each.counter_set, each.counter] >= each.amount for each in device.consumes)
+
+
+def _draw(counters: Tally[tuple[str, str]], device: Device) -> None:
+    for each in device.consumes:
+        counters[each.counter_set, each.counter] -= each.amount
+
+
+def _add(result: Published, alike: _Alike, counts: Sequence[bool], kinds: _Kinds | None) -> None:
+    """Count devices that are alike on a node as one offer; without `kinds`, as devices that are there and
+    are not offered."""
     if not alike.node:
         result.problems.append(_nowhere(alike, len(counts)))
         return
     taken = sum(counts)
     result.nodes.add(alike.node)
     result.held[alike.node, alike.type.vendor] += taken
+    if kinds is None:
+        return
     pool, problems = kinds.pool(alike)
     result.problems.extend(replace(each, node=alike.node) for each in problems)
     if pool is not None:
@@ -205,10 +254,13 @@ def _add(result: Published, alike: _Alike, counts: Sequence[bool], kinds: _Kinds
 
 
 def _kind(
-    alike: _Alike, name: str, accelerator: Accelerator | None, capability: tuple[int, int] | None
+    alike: _Alike,
+    name: str,
+    accelerator: Accelerator | None,
+    capability: tuple[int, int] | None,
+    memory: Memory,
 ) -> Kind:
-    profile = read_profile(alike.profile)
-    wanted = {alike.type.product: alike.product} | ({"profile": alike.profile} if profile else {})
+    is_part = alike.type.is_part
     return Kind(
         vendor=alike.type.vendor,
         product=name,
@@ -218,16 +270,25 @@ def _kind(
         pins={},
         usual=frozenset(),
         compute_capability=capability,
-        sharing=Sharing.MIG if profile else Sharing.NONE,
-        mig_profile=profile.name if profile else "",
-        selectors=tuple(
-            f'device.attributes["{alike.driver}"].{key} == "{text}"' for key, text in wanted.items()
-        ),
+        sharing=Sharing.MIG if is_part else Sharing.NONE,
+        mig_profile=alike.profile if is_part else "",
+        selectors=_selectors(alike, memory),
     )
 
 
-def _total(alike: _Alike, accelerator: Accelerator | None) -> Memory | None:
-    profile = read_profile(alike.profile)
+def _selectors(alike: _Alike, memory: Memory) -> tuple[str, ...]:
+    """CEL that selects these devices of their class: by memory too, where it is what tells the pool from
+    others of the product."""
+    wanted = {_PRODUCT: alike.product} | ({"profile": alike.profile} if alike.type.is_part else {})
+    # What JSON escapes in a text, CEL does alike.
+    by_name = [
+        f'device.attributes["{alike.driver}"].{key} == {json.dumps(text)}' for key, text in wanted.items()
+    ]
+    size = f'device.capacity["{alike.driver}"].memory == quantity("{memory.own_bytes}")'
+    return (*by_name, *([size] if memory.own_bytes else []))
+
+
+def _total(alike: _Alike, accelerator: Accelerator | None, profile: Profile | None) -> Memory | None:
     if profile is not None:
         return instance_memory(accelerator, profile=profile, reported_bytes=alike.memory_bytes)
     return device_memory(accelerator, reported_bytes=alike.memory_bytes)
@@ -240,12 +301,6 @@ def _capability(version: str) -> tuple[int, int] | None:
     return int(numbers[0]), int(numbers[1])
 
 
-def _incomplete(pool: Sequence[ResourceSlice]) -> Problem:
-    one = pool[0]
-    message = _INCOMPLETE.format(one.pool, one.driver, len(pool), one.slices_in_pool)
-    return Problem(node=one.node or one.pool, reason=Reason.SLICES_INCOMPLETE, message=message)
-
-
 def _nowhere(alike: _Alike, count: int) -> Problem:
     message = _NOWHERE.format(count, alike.product, alike.driver)
     return Problem(node=alike.driver, reason=Reason.NOT_OF_ONE_NODE, message=message)
@@ -256,11 +311,15 @@ def _problem(reason: Reason, message: str) -> Problem:
 
 
 _INCOMPLETE: Final = (
-    "pool {} of {} has {} of {} ResourceSlices: its devices are left out until the driver has published all; "
-    "look at the driver's pod on the node"
+    "pool {} of {} has {}: its devices are left out until the driver has published all; look at the driver's "
+    "pod on the node"
 )
 _NOWHERE: Final = "{} x {} of {} belong to no single node: such devices are not planned on"
 _TAINTED: Final = "{} of {} is tainted ({}): find out why, then remove the taint or the device"
+_NO_INSTANCE: Final = (
+    "{} is published as a part of a card, and its profile {!r} is not that of a MIG instance with memory of "
+    "its own: create GPU instances with one compute instance each"
+)
 _NO_CLASS: Final = (
     "{} is published, but there is no DeviceClass {} to ask for it: create the one of the driver's chart"
 )
