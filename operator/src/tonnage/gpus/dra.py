@@ -157,23 +157,19 @@ def _count(pool: Sequence[ResourceSlice], held: set[_Ref]) -> dict[_Alike, list[
     Of devices that share counters as many are counted as can be allocated together, the largest first: the
     whole, and not its parts. Those that are free can be allocated together too.
     """
-    counters = _Counters(pool, held)
+    devices = [(one, device) for one in pool for device in one.devices]
+    counters = None
+    if any(device.consumes for _, device in devices):
+        counters = _Counters(pool, held)
+        devices.sort(key=lambda each: _size(each[1]), reverse=True)
     found: dict[_Alike, list[bool]] = {}
-    for one, device, kind in _largest_first(pool):
-        if counters.count(device):
-            taken = (one.driver, one.pool, device.name) in held or not counters.allocate(device)
-            found.setdefault(_alike(one, device, kind), []).append(taken)
+    for one, device in devices:
+        kind = _TYPES.get((one.driver, device.attributes.get("type", "")))
+        if kind is None or (counters and not counters.count(device)):
+            continue
+        free = (one.driver, one.pool, device.name) not in held and (not counters or counters.allocate(device))
+        found.setdefault(_alike(one, device, kind), []).append(not free)
     return found
-
-
-def _largest_first(pool: Sequence[ResourceSlice]) -> list[tuple[ResourceSlice, Device, _Type]]:
-    typed = (
-        (one, device, _TYPES.get((one.driver, device.attributes.get("type", ""))))
-        for one in pool
-        for device in one.devices
-    )
-    known = [(one, device, kind) for one, device, kind in typed if kind is not None]
-    return sorted(known, key=lambda each: _size(each[1]), reverse=True)
 
 
 def _size(device: Device) -> tuple[int, int]:
