@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,11 @@ def test_a_pool_says_all_that_a_plan_needs() -> None:
     assert b200.memory_source == "catalogue: the least seen of B200"
     shared = pool(inventory, "tesla-t4-shared-4")
     assert (shared.product, shared.sharing, shared.clients) == ("Tesla-T4", Sharing.TIME_SLICING, 4)
-    assert shared.node_labels == {"nvidia.com/gpu.product": "Tesla-T4-SHARED", "nvidia.com/gpu.replicas": "4"}
+    assert shared.node_labels == {
+        "nvidia.com/gpu.product": "Tesla-T4-SHARED",
+        "nvidia.com/gpu.replicas": "4",
+        "nvidia.com/gpu.sharing-strategy": "time-slicing",
+    }
     mps = pool(inventory, "nvidia-l40s-mps-2-renamed")
     assert (mps.sharing, mps.clients) == (Sharing.MPS, 2)
     assert mps.memory_source == "1/2 (MPS) of catalogue: the least seen of L40S"
@@ -185,6 +190,9 @@ def test_the_taint_of_the_requested_resource_keeps_only_others_away() -> None:
         (changed("h100-0", drop=["nvidia.com/gpu.product"]), {}, ["NoProductLabel"]),
         (changed("h100-0", resources={}), {}, ["NoDevices"]),
         (changed("h100-0", resources={GPU: 0}), {}, ["NoDevices"]),
+        (changed("l4-gke-0", resources={}), {}, ["NoDevices"]),
+        (changed("mi300x-0", resources={}), {}, ["NoDevices"]),
+        (changed("max1550-0", resources={}), {}, ["NoDevices"]),
         (
             changed("h100-0", gpu_product="GRID-A100-10C", gpu_memory="10240"),
             {"grid-a100-10c-10240mib": 8},
@@ -281,7 +289,7 @@ def test_time_sliced_mig_keeps_its_profile() -> None:
         (
             {"amd.com/gpu.device-id": "74b5", "amd.com/gpu.vram": "191G"},
             {"amd.com/gpu": 8},
-            {"amd-instinct-mi300x-vf": 190.5},
+            {"amd-instinct-mi300x-vf-by-amd.com-gpu.device-id-74b5": 190.5},
             [],
         ),
         (
@@ -315,14 +323,14 @@ def test_time_sliced_mig_keeps_its_profile() -> None:
         (
             {"tonnage.dev/accelerator": "MI300X"},
             {"amd.com/gpu": 8},
-            {"amd-instinct-mi300x-oam-by-tonnage.dev-accelerator-mi300x": 191.69},
+            {"amd-instinct-mi300x-oam-by-tonnage.dev-accelerator-MI300X": 191.69},
             [],
         ),
         ({"tonnage.dev/accelerator": "H100"}, {"amd.com/gpu": 8}, {}, ["NoProductLabel"]),
         (
             {"tonnage.dev/accelerator": "H100"},
             {GPU: 8},
-            {"nvidia-h100-80gb-hbm3-by-tonnage.dev-accelerator-h100": 79.11},
+            {"nvidia-h100-80gb-hbm3-by-tonnage.dev-accelerator-H100": 79.11},
             [],
         ),
         (
@@ -341,7 +349,7 @@ def test_time_sliced_mig_keeps_its_profile() -> None:
         (
             {"tonnage.dev/accelerator": "Gaudi-3"},
             {"habana.ai/gaudi": 8},
-            {"intel-gaudi-3-by-tonnage.dev-accelerator-gaudi-3": 115.63},
+            {"intel-gaudi-3-by-tonnage.dev-accelerator-Gaudi-3": 115.63},
             [],
         ),
         (
@@ -366,7 +374,7 @@ def test_time_sliced_mig_keeps_its_profile() -> None:
         (
             {"amd.com/gpu.device-id": "74a1", "amd.com/gpu.compute-memory-partition": "SPX_NPS1"},
             {"amd.com/gpu": 8},
-            {"amd-instinct-mi300x-oam": 191.69},
+            {"amd-instinct-mi300x-oam-by-amd.com-gpu.device-id-74a1": 191.69},
             [],
         ),
         # somebody else's extended resource is no accelerator
@@ -421,9 +429,73 @@ def test_gke_says_how_cards_are_shared_and_cut(
     full = {f"{GKE}{key}": text for key, text in labels.items()}
     (found,) = take_inventory([plain(labels=full, resources={GPU: 4})]).pools
     assert (found.name, found.clients, found.devices_per_pod) == (name, clients, per_pod)
-    assert set(found.node_labels) == set(full) - {f"{GKE}gpu-sharing-strategy"}
+    assert found.node_labels == full
     unknown = {f"{GKE}accelerator": "nvidia-l4", f"{GKE}gpu-sharing-strategy": "mps"}
     assert reasons(take_inventory([plain(labels=unknown, resources={GPU: 4})])) == {"x": ["SharingUnknown"]}
+
+
+def named(labels: dict[str, str], *, resource: str = GPU, **fields: Any) -> Node:
+    return replace(plain(labels=labels, resources={resource: 8}), **fields)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told_apart"),
+    [
+        # by product, and by device id alone
+        (
+            named({"amd.com/gpu.product-name": "AMD_Instinct_MI300X_OAM"}, resource="amd.com/gpu"),
+            named({"amd.com/gpu.device-id": "74a1"}, resource="amd.com/gpu"),
+            True,
+        ),
+        (
+            named({"tonnage.dev/accelerator": "H100_80GB"}),
+            named({"tonnage.dev/accelerator": "h100-80gb"}),
+            True,
+        ),
+        # shared by as many, in another way
+        (
+            replace(changed("t4-0"), name="x"),
+            replace(node("t4-0"), labels={**node("t4-0").labels, f"{GPU}.sharing-strategy": "mps"}),
+            True,
+        ),
+        # a partition of what another node has whole
+        (
+            named({f"{GKE}accelerator": "nvidia-tesla-a100"}),
+            named({f"{GKE}accelerator": "nvidia-tesla-a100", f"{GKE}gpu-partition-size": "1g.5gb"}),
+            False,
+        ),
+        # less memory than the product has
+        (replace(node("h100-0"), name="x"), changed("h100-0", gpu_memory="40960"), False),
+    ],
+)
+def test_pods_of_one_pool_are_kept_off_nodes_of_another(first: Node, second: Node, told_apart: bool) -> None:
+    """Or it is reported where labels cannot."""
+    one, other = replace(first, name="one"), replace(second, name="other")
+    inventory = take_inventory([one, other])
+    assert [len(each.nodes) for each in inventory.pools] == [1, 1]
+    found = {each.node: each.message for each in inventory.problems if each.reason == "NotToldApart"}
+    assert list(found) == ([] if told_apart else ["other"])
+    meant = next(each for each in inventory.pools if each.nodes[0].name == "one")
+    for message in found.values():
+        assert message.startswith(f"pods that are meant for {meant.name} may be placed here")
+
+
+def test_labels_in_any_order_are_the_same_labels() -> None:
+    """An older and a newer labeller on one node."""
+    labels = {"beta.amd.com/gpu.device-id.74a1": "8", "amd.com/gpu.device-id.74a1": "8"}
+    found = [
+        take_inventory([named(dict(items), resource="amd.com/gpu")])
+        for items in (labels.items(), reversed(labels.items()))
+    ]
+    assert found[0] == found[1]
+    assert found[0].pools[0].node_labels == {"amd.com/gpu.device-id.74a1": "8"}
+
+
+def test_products_that_only_differ_in_spelling_are_not_mixed() -> None:
+    nodes = [named({f"{GPU}.product": name}, name=name) for name in ("NVIDIA-L4", "NVIDIA_L4")]
+    inventory = take_inventory(nodes)
+    assert [(each.name, len(each.nodes)) for each in inventory.pools] == [("nvidia-l4", 1)]
+    assert reasons(inventory) == {"NVIDIA_L4": ["NotToldApart"]}
 
 
 def test_problems_name_what_to_do() -> None:

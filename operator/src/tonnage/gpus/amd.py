@@ -29,6 +29,8 @@ from tonnage.gpus.offers import (
 )
 
 GPU: Final = "amd.com/gpu"
+PRODUCT: Final = f"{GPU}.product-name"
+DEVICE_ID: Final = f"{GPU}.device-id"
 _PREFIX: Final = "amd.com/"
 _BETA: Final = "beta."
 _GIB: Final = 2**30
@@ -64,7 +66,7 @@ class _Value(NamedTuple):
 
 
 def _read(node: Node) -> tuple[list[Offer], list[Problem]]:
-    named = [_values(node.labels, attribute) for attribute in ("product-name", "device-id")]
+    named = [_values(node.labels, key) for key in (PRODUCT, DEVICE_ID)]
     if any(len(values) > 1 for values in named):
         return [], [_problem(node, Reason.MIXED_PRODUCTS, _MIXED)]
     product = _product(node.labels, *(values[0] if values else None for values in named))
@@ -85,7 +87,7 @@ def _read(node: Node) -> tuple[list[Offer], list[Problem]]:
         access=Access.RESOURCE,
         resource=GPU,
         pins=dict([value.pin]),
-        usual=frozenset(f"{GPU}.{attribute}" for attribute in ("product-name", "device-id")),
+        usual=frozenset({PRODUCT}),
     )
     doubt = memory_doubt(node.name, name, memory)
     offer = Offer(build_pool(kind, memory), node.allocatable.get(GPU, 0))
@@ -107,14 +109,13 @@ def _product(
     return None if unknown is None else (unknown.text, None, unknown)
 
 
-def _values(labels: Mapping[str, str], attribute: str) -> list[_Value]:
+def _values(labels: Mapping[str, str], key: str) -> list[_Value]:
     """Every value that the devices of a node have of an attribute."""
-    key = f"{GPU}.{attribute}"
     for whole in (key, _BETA + key):
         if labels.get(whole):
             return [_Value(labels[whole], None, (whole, labels[whole]))]
     found: dict[str, _Value] = {}
-    for label, text in labels.items():
+    for label, text in sorted(labels.items()):
         start = label.removeprefix(_BETA)
         if start.startswith(f"{key}."):
             value = start.removeprefix(f"{key}.")
@@ -124,7 +125,7 @@ def _values(labels: Mapping[str, str], attribute: str) -> list[_Value]:
 
 def _vram(labels: Mapping[str, str]) -> int:
     """Bytes by the label; 0 where there is none, or one for each of several."""
-    values = _values(labels, "vram")
+    values = _values(labels, f"{GPU}.vram")
     gib = number(values[0].text.removesuffix("G")) if len(values) == 1 else None
     return (gib or 0) * _GIB
 
@@ -135,7 +136,7 @@ def _is_partitioned(labels: Mapping[str, str], accelerator: Accelerator | None) 
         if not labels.get(key, "spx").lower().startswith("spx"):
             return True
     whole = _COMPUTE_UNITS.get(accelerator.name, 0) if accelerator else 0
-    units = _values(labels, "cu-count")
+    units = _values(labels, f"{GPU}.cu-count")
     return any((number(each.text) or whole) < whole for each in units)
 
 

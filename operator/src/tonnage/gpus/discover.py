@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
@@ -26,13 +26,25 @@ _LABELS: Final = (
     nvidia.GKE_PROFILE,
     nvidia.GKE_STRATEGY,
     nvidia.GKE_CLIENTS,
-    "gpu.intel.com/product",
-    "gpu.intel.com/device.count",
-    "habana.ai/product.name",
+    amd.PRODUCT,
+    amd.DEVICE_ID,
+    *intel.PRODUCT_LABELS.values(),
+    intel.COUNT,
     NAMED_BY_HAND,
 )
 """All labels that a reader of device plugins is shown, but for those that begin as follows, on nodes with
 resources that begin so."""
+_NAMES: Final = frozenset(
+    {
+        f"{nvidia.GPU}.product",
+        nvidia.GKE,
+        amd.PRODUCT,
+        amd.DEVICE_ID,
+        *intel.PRODUCT_LABELS.values(),
+        NAMED_BY_HAND,
+    }
+)
+"""Labels of which one is on every node with accelerators that was labelled, offered or not."""
 _PREFIXES: Final = ("nvidia.com/mig-", "amd.com/", "beta.amd.com/gpu.")
 _Items = tuple[tuple[str, Any], ...]
 _Key = tuple[_Items, _Items, _Items]
@@ -71,13 +83,17 @@ def take_inventory(
     published = read_slices(slices, claims=claims, classes=classes, without=without)
     pools = _Pools()
     read: dict[_Key, _Read] = {}
-    for node in sorted(nodes, key=lambda each: each.name):
+    known = {node.name: node for node in sorted(nodes, key=lambda each: each.name)}
+    for node in known.values():
         offers, problems, has_devices = _offers(node, published, read)
         pools.problems.extend(problems)
         use = uses.get(node.name, _NO_USE)
         for offer in offers if has_devices else (_CPU,):
             _add(pools, node, offer, use, placement)
-    return pools.inventory(published.problems)
+    found = pools.pools()
+    every = {*pools.problems, *published.problems, *_mistaken(found, known)}
+    problems = sorted(every, key=lambda each: (each.node, each.reason, each.message))
+    return Inventory(pools=found, problems=tuple(problems))
 
 
 class _Read(NamedTuple):
@@ -98,17 +114,35 @@ class _Pools:
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, pool: Pool, node: PoolNode) -> None:
-        self.kinds.setdefault(pool.name, pool)
+        if self.kinds.setdefault(pool.name, pool) != pool:
+            message = _SPELLED.format(node.devices, pool.name)
+            self.problems.append(Problem(node=node.name, reason=Reason.NOT_TOLD_APART, message=message))
+            return
         self.nodes.setdefault(pool.name, []).append(node)
 
-    def inventory(self, problems: Iterable[Problem]) -> Inventory:
-        every = {*self.problems, *problems}
-        return Inventory(
-            pools=tuple(
-                replace(pool, nodes=tuple(self.nodes[name])) for name, pool in sorted(self.kinds.items())
-            ),
-            problems=tuple(sorted(every, key=lambda each: (each.node, each.reason, each.message))),
+    def pools(self) -> tuple[Pool, ...]:
+        return tuple(
+            replace(pool, nodes=tuple(self.nodes[name])) for name, pool in sorted(self.kinds.items())
         )
+
+
+def _mistaken(pools: Sequence[Pool], nodes: Mapping[str, Node]) -> Iterator[Problem]:
+    """Nodes on which pods of another pool may be placed: they offer its resource and carry the labels that
+    pin pods to it."""
+    pinned: dict[tuple[str, tuple[str, ...]], dict[tuple[str, ...], list[Pool]]] = {}
+    for pool in pools:
+        if pool.access is Access.RESOURCE:
+            keys = tuple(sorted(pool.node_labels))
+            values = tuple(pool.node_labels[key] for key in keys)
+            pinned.setdefault((pool.resource, keys), {}).setdefault(values, []).append(pool)
+    for pool in pools:
+        for (resource, keys), by_values in pinned.items():
+            for node in pool.nodes if resource == pool.resource else ():
+                labels = nodes[node.name].labels
+                for other in by_values.get(tuple(labels.get(key, "") for key in keys), ()):
+                    if other is not pool:
+                        message = _MISTAKEN.format(other.name, node.devices, pool.name)
+                        yield Problem(node=node.name, reason=Reason.NOT_TOLD_APART, message=message)
 
 
 def _add(pools: _Pools, node: Node, offer: Offer, use: NodeUse, placement: Placement) -> None:
@@ -175,7 +209,7 @@ def _read(node: Node) -> _Read:
             offers.extend(found)
             problems.extend(trouble)
             vendors.add(vendor)
-    labelled = nvidia.is_labelled(node)
+    labelled = not _NAMES.isdisjoint(node.labels)
     if labelled and not vendors:
         problems.append(Problem(node="", reason=Reason.NO_DEVICES, message=_NO_DEVICES))
     return _Read(tuple(offers), tuple(problems), frozenset(vendors), bool(vendors) or labelled)
@@ -212,6 +246,14 @@ _UNHEALTHY: Final = (
 _TWICE: Final = (
     "{} devices are offered by a device plugin and by a driver for ResourceClaims: the plugin's are counted; "
     "switch one of the two off on this node, or both may hand out the same device"
+)
+_SPELLED: Final = (
+    "{} devices left out: they are called {} like others whose labels are spelled otherwise; spell the "
+    "labels of one product alike on all nodes"
+)
+_MISTAKEN: Final = (
+    "pods that are meant for {} may be placed here, among {} devices of {}: no label keeps them off; taint "
+    "one of the two pools' nodes"
 )
 _NO_DEVICES: Final = (
     "labels say there are devices, and the node offers none: install the device plugin or the driver for "

@@ -18,17 +18,17 @@ from tonnage.gpus.memory import device_memory
 from tonnage.gpus.nodes import Node
 from tonnage.gpus.offers import NAMED_BY_HAND, Kind, Offer, build_pool, named_by_hand, number, unknown_product
 
-_PRODUCT_LABELS: Final[Mapping[str, str]] = {
+PRODUCT_LABELS: Final[Mapping[str, str]] = {
     "gpu.intel.com/i915": "gpu.intel.com/product",
     "gpu.intel.com/xe": "gpu.intel.com/product",
     "habana.ai/gaudi": "habana.ai/product.name",
 }
-_COUNT: Final = "gpu.intel.com/device.count"
+COUNT: Final = "gpu.intel.com/device.count"
 
 
 def resources_of(node: Node) -> list[str]:
     """Names of the node's extended resources that are Intel's devices and not 0."""
-    return [name for name in _PRODUCT_LABELS if node.capacity.get(name, 0) > 0]
+    return [name for name in PRODUCT_LABELS if node.capacity.get(name, 0) > 0]
 
 
 def find_offers(node: Node) -> tuple[list[Offer], list[Problem]]:
@@ -45,7 +45,7 @@ def find_offers(node: Node) -> tuple[list[Offer], list[Problem]]:
 
 
 def _read(node: Node, resource: str) -> Offer | Problem:
-    label = _PRODUCT_LABELS[resource]
+    label = PRODUCT_LABELS[resource]
     by_hand = named_by_hand(node.labels, Vendor.INTEL)
     key = NAMED_BY_HAND if by_hand else label
     text = node.labels.get(key, "")
@@ -58,7 +58,7 @@ def _read(node: Node, resource: str) -> Offer | Problem:
         return unknown_product(node.name, text, "no label says its memory")
     clients = _clients(node, resource)
     if clients is None:
-        return Problem(node=node.name, reason=Reason.MIXED_PRODUCTS, message=_MORE.format(resource, _COUNT))
+        return Problem(node=node.name, reason=Reason.MIXED_PRODUCTS, message=_MORE.format(resource, COUNT))
     kind = Kind(
         vendor=Vendor.INTEL,
         product=accelerator.product.replace(" ", "_") if by_hand else text,
@@ -66,7 +66,7 @@ def _read(node: Node, resource: str) -> Offer | Problem:
         access=Access.RESOURCE,
         resource=resource,
         pins={key: text},
-        usual=frozenset(_PRODUCT_LABELS.values()),
+        usual=frozenset(PRODUCT_LABELS.values()),
         sharing=Sharing.TIME_SLICING if clients > 1 else Sharing.NONE,
         clients=clients,
     )
@@ -80,7 +80,7 @@ def _of_intel(text: str) -> Accelerator | None:
 
 def _clients(node: Node, resource: str) -> int | None:
     """How often a device is counted; None where the offer is not a multiple of the devices there are."""
-    devices = number(node.labels.get(_COUNT)) if resource.startswith("gpu.intel.com/") else None
+    devices = number(node.labels.get(COUNT)) if resource.startswith("gpu.intel.com/") else None
     offered = node.capacity[resource]
     if not devices or offered <= devices:
         return 1

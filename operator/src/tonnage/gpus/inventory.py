@@ -125,6 +125,7 @@ class Reason(StrEnum):
     FEWER_DEVICES = "FewerDevices"
     UNHEALTHY_DEVICES = "UnhealthyDevices"
     NO_DEVICES = "NoDevices"
+    NOT_TOLD_APART = "NotToldApart"
     MEMORY_DOUBTFUL = "MemoryDoubtful"
     CONTRADICTION = "Contradiction"
     SHARING_UNKNOWN = "SharingUnknown"

@@ -62,11 +62,6 @@ def resources_of(node: Node) -> list[str]:
     ]
 
 
-def is_labelled(node: Node) -> bool:
-    """Whether GPU feature discovery found devices, offered or not."""
-    return f"{GPU}.product" in node.labels
-
-
 def find_offers(node: Node) -> tuple[list[Offer], list[Problem]]:
     """What the node offers of NVIDIA's, and what of it is not believed or not usable."""
     offers: list[Offer] = []
@@ -161,14 +156,14 @@ class _Reading:
 
     def _sharing(self, product: _Product) -> tuple[Sharing, int | None]:
         """How the resource is shared, and by how many; None where nothing says by how many."""
-        replicas = number(self.labels.get(GKE_CLIENTS if product.gke else f"{self.prefix}.replicas"))
+        clients, how = _sharing_labels(self.prefix, gke=product.gke)
+        replicas = number(self.labels.get(clients))
         renamed = self.resource.endswith(_SHARED)
         if not (product.shared or renamed or (self._shares_all() and (replicas or 0) > 1)):
             return Sharing.NONE, 1
         if replicas is None or replicas < 2:
             return Sharing.TIME_SLICING, None
-        strategy = self.labels.get(GKE_STRATEGY if product.gke else f"{self.prefix}.sharing-strategy")
-        return Sharing.MPS if strategy == "mps" else Sharing.TIME_SLICING, replicas
+        return Sharing.MPS if self.labels.get(how) == "mps" else Sharing.TIME_SLICING, replicas
 
     def _shares_all(self) -> bool:
         """With a renamed resource beside it, `replicas` is about that one."""
@@ -203,7 +198,7 @@ class _Reading:
 
     def _pins(self, product: _Product, memory: Memory, *, shared: bool) -> dict[str, str]:
         pins = dict([product.pin])
-        also = [GKE_CLIENTS if product.gke else f"{self.prefix}.replicas"] if shared else []
+        also = list(_sharing_labels(self.prefix, gke=product.gke)) if shared else []
         also += [GKE_PROFILE] if product.gke and product.profile else []
         also += [f"{self.prefix}.memory"] if memory.own_bytes else []
         return pins | {key: self.labels[key] for key in also if key in self.labels}
@@ -218,9 +213,13 @@ class _Reading:
 @cache
 def _usual(prefix: str) -> frozenset[str]:
     """Labels that pin pods to most pools of a resource."""
-    return frozenset(
-        {GKE_CLIENTS, GKE_PROFILE, *(f"{prefix}.{end}" for end in ("product", "memory", "replicas"))}
-    )
+    own, gke = _sharing_labels(prefix, gke=False), _sharing_labels(prefix, gke=True)
+    return frozenset({f"{prefix}.product", f"{prefix}.memory", GKE_PROFILE, *own, *gke})
+
+
+def _sharing_labels(prefix: str, *, gke: bool) -> tuple[str, str]:
+    """By how many devices are shared, and how."""
+    return (GKE_CLIENTS, GKE_STRATEGY) if gke else (f"{prefix}.replicas", f"{prefix}.sharing-strategy")
 
 
 def _product(labels: Mapping[str, str], prefix: str) -> _Product | None:

@@ -76,8 +76,8 @@ def build_pool(kind: Kind, memory: Memory) -> Pool:
 def pool_name(kind: Kind, memory: Memory) -> str:
     """The pool's name: the product, and what tells its devices from others of that product.
 
-    `-mig-PROFILE`; `-shared-N` or `-mps-N` for N clients; `-Nmib` where memory is not the catalogue's figure;
-    `-dra` for claims; the ends of resources and labels that are not the usual ones.
+    `-mig-PROFILE`; `-shared-N` or `-mps-N` for N clients; `-Nmib` or `-Nb` where memory is not the
+    catalogue's figure; `-dra` for claims; the ends of resources and labels that are not the usual ones.
     """
     parts = [slug(kind.product)]
     if kind.mig_profile:
@@ -90,11 +90,13 @@ def pool_name(kind: Kind, memory: Memory) -> str:
     if kind.access is Access.RESOURCE and not usual:
         parts.append(slug(kind.resource.partition("/")[2]))
     if memory.own_bytes:
-        parts.append(f"{memory.own_bytes >> 20}mib")
+        whole = memory.own_bytes % 2**20 == 0
+        parts.append(f"{memory.own_bytes >> 20}mib" if whole else f"{memory.own_bytes}b")
     if kind.access is Access.CLAIM:
         parts.append("dra")
+    # Values as they are, so that no two that are spelled alike give one name to different nodes.
     parts.extend(
-        slug(f"by {key} {value}") for key, value in sorted(kind.pins.items()) if key not in kind.usual
+        f"by-{slug(key)}-{value}" for key, value in sorted(kind.pins.items()) if key not in kind.usual
     )
     return "-".join(parts)
 
