@@ -6,7 +6,8 @@ import dataclasses
 from typing import Any
 
 from tonnage.api.v1alpha1 import Spec
-from tonnage.planning.plan import MemoryBytes, Plan, Quality
+from tonnage.gpus.inventory import Access, Sharing, Vendor
+from tonnage.planning.plan import GpuPlan, MemoryBytes, Plan, Quality
 from tonnage.rendering.findings import Worker
 from tonnage.rendering.names import PLAN, Owner
 from tonnage.rendering.observations import Capacity, Pod, Report, Termination
@@ -66,6 +67,61 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HUB = {"uri": "hf://acme/smollm2", "tokenSecret": {"name": "hub", "key": "token"}}
 HUB_KEPT = dataclasses.replace(KEPT, revision=COMMIT, download_bytes=272_585_121)
 
+GIB = 2**30
+ON_FOUR = GpuPlan(
+    vendor=Vendor.NVIDIA,
+    access=Access.RESOURCE,
+    resource="nvidia.com/gpu",
+    sharing=Sharing.NONE,
+    clients=1,
+    node_labels={"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
+    device_bytes=85_029_158_912,
+    compute_capability=(9, 0),
+    devices_per_pod=4,
+    nodes_per_replica=1,
+    pipeline_parallel=1,
+    quantization="",
+    kv_scales="",
+    graph_mode="FULL_AND_PIECEWISE",
+    captured_sizes=(1, 2, 4, 8),
+    enforce_eager=False,
+    memory_utilization="0.913",
+)
+CLAIMED = dataclasses.replace(
+    ON_FOUR,
+    access=Access.CLAIM,
+    resource="gpu.nvidia.com",
+    node_labels={},
+    selectors=('device.attributes["gpu.nvidia.com"].productName == "NVIDIA H100 80GB HBM3"',),
+    devices_per_pod=2,
+)
+A_SLICE = dataclasses.replace(
+    ON_FOUR,
+    resource="nvidia.com/mig-1g.20gb",
+    sharing=Sharing.MIG,
+    node_labels={"nvidia.com/mig-1g.20gb.product": "NVIDIA-H100-80GB-HBM3-MIG-1g.20gb"},
+    device_bytes=21_067_857_920,
+    devices_per_pod=1,
+)
+
+
+def on_gpus(gpu: GpuPlan = ON_FOUR, *, kept: Kept | None = None, **changes: Any) -> Kept:
+    """A decision for a plan on accelerators; ranks follow from the devices."""
+    ranks = gpu.devices_per_pod * gpu.nodes_per_replica
+    plan = dataclasses.replace(
+        PLAN_182,
+        pool="a-pool",
+        product="H100-80GB",
+        gpus_per_replica=ranks,
+        tensor_parallel=ranks // gpu.pipeline_parallel,
+        shared_memory_bytes=(1 + gpu.devices_per_pod) * GIB,
+        request_bytes=(5 + 5 * gpu.devices_per_pod) * GIB,
+        attention_backend="FLASH_ATTN",
+        gpu=gpu,
+        **changes,
+    )
+    return dataclasses.replace(kept or KEPT, plan=plan)
+
 
 def spec(**fields: Any) -> Spec:
     return Spec.model_validate({"model": {"uri": "pvc://models/smollm2"}, **fields})
@@ -111,16 +167,20 @@ def worker(said: Report | None = None, **fields: Any) -> Worker:
 
 
 __all__ = [
+    "A_SLICE",
+    "CLAIMED",
     "COMMIT",
     "HASH",
     "HUB",
     "HUB_KEPT",
     "KEPT",
+    "ON_FOUR",
     "OWNER",
     "PLAN_182",
     "SETTINGS",
     "Capacity",
     "Termination",
+    "on_gpus",
     "pod",
     "report",
     "spec",

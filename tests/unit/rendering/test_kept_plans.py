@@ -13,28 +13,8 @@ import pytest
 from tonnage.gpus.inventory import Access, Sharing, Vendor
 from tonnage.planning.plan import GpuPlan
 from tonnage.rendering.plan import Kept, build_plan_config_map, hash_of, read_kept
-from unit.rendering.samples import KEPT, OWNER, PLAN_182, spec
+from unit.rendering.samples import KEPT, ON_FOUR, OWNER, on_gpus, spec
 from unit.rendering.test_decision import made, subject
-
-ON_FOUR = GpuPlan(
-    vendor=Vendor.NVIDIA,
-    access=Access.RESOURCE,
-    resource="nvidia.com/gpu",
-    sharing=Sharing.NONE,
-    clients=1,
-    node_labels={"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
-    device_bytes=85_029_158_912,
-    compute_capability=(9, 0),
-    devices_per_pod=4,
-    nodes_per_replica=1,
-    pipeline_parallel=1,
-    quantization="",
-    kv_scales="",
-    graph_mode="FULL_AND_PIECEWISE",
-    captured_sizes=(1, 2, 4, 8),
-    enforce_eager=False,
-    memory_utilization="0.913",
-)
 
 
 def stored(kept: Kept) -> Mapping[str, Any]:
@@ -45,10 +25,6 @@ def stored(kept: Kept) -> Mapping[str, Any]:
 
 def digest(kept: Kept) -> str:
     return hashlib.sha256(json.dumps(stored(kept), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def on_gpus(gpu: GpuPlan = ON_FOUR) -> Kept:
-    return dataclasses.replace(KEPT, plan=dataclasses.replace(PLAN_182, gpu=gpu))
 
 
 def test_plans_of_cpu_nodes_are_stored_as_before_there_were_others() -> None:

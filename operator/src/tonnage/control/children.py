@@ -11,6 +11,7 @@ from tonnage.cluster.port import (
     CONFIG_MAP,
     DEPLOYMENT,
     LLM_DEPLOYMENT,
+    RESOURCE_CLAIM_TEMPLATE,
     SERVICE,
     ApiError,
     Kind,
@@ -21,6 +22,9 @@ from tonnage.rendering.drift import projection, stamped
 from tonnage.rendering.names import Manifest, owned_by, short_hash
 
 ChildId = tuple[Kind, str]
+
+# what workers of a plan need, made once for it; the field that cannot be changed
+OF_PLANS: Mapping[Kind, str] = {CONFIG_MAP: "data", RESOURCE_CLAIM_TEMPLATE: "spec"}
 
 CONFLICT = 409
 INVALID = 422
@@ -56,7 +60,7 @@ def own_children(p: Pass, world: World, kind: Kind) -> list[Object]:
 
 
 async def apply_children(p: Pass, world: World, desired: Sequence[Manifest]) -> None:
-    """Bring children to `desired` where they differ: side by side, a Deployment after the plan it mounts.
+    """Bring children to `desired` where they differ: side by side, a Deployment after what its plan needs.
 
     Where a Deployment is not there yet it comes after all others, once each has its name: workers that nobody
     could reach would hold GPUs.
@@ -74,7 +78,7 @@ async def apply_children(p: Pass, world: World, desired: Sequence[Manifest]) -> 
     deployments = [body for body in desired if _kind(body) == DEPLOYMENT]
     makes_workers = any(live[_id(body)] is None for body in deployments)
     work = {_id(body): applied(body) for body in desired if _kind(body) != DEPLOYMENT}
-    needed = [task for child, task in work.items() if makes_workers or child[0] == CONFIG_MAP]
+    needed = [task for child, task in work.items() if makes_workers or child[0] in OF_PLANS]
     workers = [applied(body, after=needed) for body in deployments]
     for result in await asyncio.gather(*work.values(), *workers, return_exceptions=True):
         if result is not None:
@@ -102,9 +106,10 @@ async def _require_owner(p: Pass, world: World) -> None:
 
 async def _apply_child(p: Pass, world: World, desired: Manifest, *, live: Object | None) -> None:
     kind, name = _id(desired)
-    if kind == CONFIG_MAP and live is not None and live.get("data"):
+    fixed = OF_PLANS.get(kind)
+    if fixed is not None and live is not None and live.get(fixed):
         # immutable: the plan was written once, perhaps by another version of the operator
-        desired = {**desired, "data": live["data"]}
+        desired = {**desired, fixed: live[fixed]}
     desired = stamped(desired)
     if live is not None and _settled(p, kind, desired=desired, live=live):
         world.store.absorb(kind, live)

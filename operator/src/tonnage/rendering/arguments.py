@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tonnage.api.v1alpha1 import Spec
 from tonnage.planning.plan import Plan
+from tonnage.rendering.gpu import engine_words
 from tonnage.rendering.settings import ENGINE_PORT, MODELS_PATH, SHUTDOWN_TIMEOUT_SECONDS
 
 
@@ -35,8 +36,7 @@ def engine_arguments(plan: Plan, *, spec: Spec, revision: str) -> list[str]:
     words.append("--enable-prefix-caching" if plan.prefix_caching else "--no-enable-prefix-caching")
     if plan.attention_backend is not None:
         words += ["--attention-backend", plan.attention_backend]
-    if plan.gpus_per_replica == 0:
-        words.append("--enforce-eager")
+    words += ["--enforce-eager"] if plan.gpu is None else engine_words(plan.gpu)
     return [*words, *spec.engine.extra_args]
 
 

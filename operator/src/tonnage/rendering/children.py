@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tonnage.api.v1alpha1 import Spec
 from tonnage.rendering.deployment import build_deployment, replicas_of
+from tonnage.rendering.gpu import build_claim_templates
 from tonnage.rendering.names import Manifest, Owner
 from tonnage.rendering.plan import Kept, build_plan_config_map
 from tonnage.rendering.service import build_disruption_budget, build_service
@@ -13,10 +14,11 @@ from tonnage.rendering.settings import Settings
 def build_children(
     kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner, settings: Settings
 ) -> list[Manifest]:
-    """The plan's ConfigMap first: the Deployment's pods mount it."""
+    """The plan's ConfigMap first, and the template of its claims: the Deployment's pods need them."""
     replicas = replicas_of(spec)
     return [
         build_plan_config_map(kept, plan_hash=plan_hash, spec=spec, owner=owner),
+        *build_claim_templates(kept.plan, plan_hash=plan_hash, owner=owner),
         *build_access(owner, replicas=replicas),
         build_deployment(
             kept, plan_hash=plan_hash, spec=spec, owner=owner, settings=settings, replicas=replicas

@@ -6,7 +6,15 @@ from tonnage.api import quantities
 from tonnage.api.demand import cpu_millis
 from tonnage.api.operation import ScalingMode
 from tonnage.api.v1alpha1 import Spec
+from tonnage.planning.plan import Plan
 from tonnage.rendering.arguments import engine_arguments
+from tonnage.rendering.gpu import (
+    NO_VARIABLES,
+    VARIABLES,
+    has_own_shared_memory,
+    with_device_resources,
+    with_devices,
+)
 from tonnage.rendering.hub import hub_environment
 from tonnage.rendering.names import (
     ENGINE_CONTAINER,
@@ -110,14 +118,14 @@ def _build_pod_metadata(plan_hash: str, *, spec: Spec, owner: Owner) -> Manifest
 
 
 def _build_pod(kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner, settings: Settings) -> Manifest:
+    scheduling = {**placement(spec), **worker_scheduling(spec, own_labels=labels(owner, WORKER))}
     return {
         "automountServiceAccountToken": False,
         # a Service called "vllm" would otherwise set VLLM_PORT
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": ENDPOINT_SECONDS + SHUTDOWN_TIMEOUT_SECONDS + GRACE_MARGIN_SECONDS,
         "securityContext": pod_security(),
-        **placement(spec),
-        **worker_scheduling(spec, own_labels=labels(owner, WORKER)),
+        **with_devices(scheduling, gpu=kept.plan.gpu, claim=plan_name(owner, plan_hash)),
         "containers": [_build_container(kept, spec=spec, settings=settings)],
         "volumes": [
             model_volume(spec, size_limit=download_room_bytes(kept)),
@@ -129,20 +137,22 @@ def _build_pod(kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner, settings
                 },
             },
             {"name": "tmp", "emptyDir": {}},
-            {
-                "name": "shm",
-                "emptyDir": {
-                    "medium": "Memory",
-                    "sizeLimit": quantities.memory_quantity(kept.plan.shared_memory_bytes),
-                },
-            },
+            *_shared_memory(kept.plan),
             *user_volumes(spec),
         ],
     }
 
 
+def _shared_memory(plan: Plan) -> list[Manifest]:
+    if not has_own_shared_memory(plan.gpu):
+        return []
+    limit = quantities.memory_quantity(plan.shared_memory_bytes)
+    return [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": limit}}]
+
+
 def _build_container(kept: Kept, *, spec: Spec, settings: Settings) -> Manifest:
-    arguments = engine_arguments(kept.plan, spec=spec, revision=kept.revision)
+    plan = kept.plan
+    arguments = engine_arguments(plan, spec=spec, revision=kept.revision)
     return {
         "name": ENGINE_CONTAINER,
         "image": spec.engine.image or settings.worker_image,
@@ -174,7 +184,7 @@ def _build_container(kept: Kept, *, spec: Spec, settings: Settings) -> Manifest:
             model_mount(spec),
             {"name": "plan", "mountPath": PLAN_PATH, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir
-            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+            *([{"name": "shm", "mountPath": "/dev/shm"}] if has_own_shared_memory(plan.gpu) else []),  # noqa: S108
             *user_mounts(spec),
         ],
     }
@@ -186,8 +196,9 @@ def _build_env(kept: Kept, *, spec: Spec, settings: Settings) -> list[Manifest]:
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         **(_DOWNLOADING if spec.model.hub_name else {"HF_HUB_OFFLINE": "1"}),
+        **(NO_VARIABLES if kept.plan.gpu is None else VARIABLES),
     }
-    if kept.plan.gpus_per_replica == 0:
+    if kept.plan.gpu is None:
         # else vLLM takes every core of the node and pins to it, and two pods share the same cores
         # (vLLM 0.32 v1/worker/cpu_worker.py)
         fixed["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
@@ -209,4 +220,5 @@ def _build_resources(kept: Kept, *, spec: Spec) -> Manifest:
     requests = {"cpu": cpu, "memory": memory_text}
     if spec.model.hub_name:
         requests["ephemeral-storage"] = quantities.memory_quantity(download_room_bytes(kept))
-    return {"requests": requests, "limits": {"memory": memory_text}}
+    resources = {"requests": requests, "limits": {"memory": memory_text}}
+    return with_device_resources(resources, gpu=kept.plan.gpu)

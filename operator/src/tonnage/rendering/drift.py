@@ -12,11 +12,13 @@ RENDERED = "tonnage.dev/rendered"
 # lists whose elements the API server tells apart by keys (listMapKey markers of k8s.io/api); Services key
 # their ports by port, containers by containerPort. All other lists are taken as a whole.
 _LIST_KEYS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "claims": (("name",),),
     "containers": (("name",),),
     "env": (("name",),),
     "imagePullSecrets": (("name",),),
     "ownerReferences": (("uid",),),
     "ports": (("containerPort", "protocol"), ("port", "protocol")),
+    "resourceClaims": (("name",),),
     "topologySpreadConstraints": (("topologyKey", "whenUnsatisfiable"),),
     "volumeMounts": (("mountPath",),),
     "volumes": (("name",),),

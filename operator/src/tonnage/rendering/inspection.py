@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tonnage.api.v1alpha1 import Spec
 from tonnage.rendering.arguments import model_path
+from tonnage.rendering.gpu import with_tolerations
 from tonnage.rendering.hub import hub_environment
 from tonnage.rendering.names import (
     INSPECT,
@@ -68,8 +69,13 @@ def inspection_name(owner: Owner, reading: Reading) -> str:
     return f"{owner.name}-{INSPECT}-{reading.attempt}"
 
 
-def build_inspection(spec: Spec, *, reading: Reading, owner: Owner, settings: Settings) -> Manifest:
-    """The Job; its pod's termination message is the result (see tonnage.cluster.inspected)."""
+def build_inspection(
+    spec: Spec, *, reading: Reading, owner: Owner, settings: Settings, tolerated: Sequence[str] = ()
+) -> Manifest:
+    """The Job; its pod's termination message is the result (see tonnage.cluster.inspected).
+
+    `tolerated` are keys of taints that the pod tolerates beside those of the spec (`tolerated_taints`).
+    """
     meta = metadata(
         owner,
         name=inspection_name(owner, reading),
@@ -93,12 +99,19 @@ def build_inspection(spec: Spec, *, reading: Reading, owner: Owner, settings: Se
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
                     "securityContext": pod_security(),
-                    **placement(spec),
+                    **_placement(spec, tolerated=tolerated),
                     **_build_reader(spec, settings=settings),
                 },
             },
         },
     }
+
+
+def _placement(spec: Spec, *, tolerated: Sequence[str]) -> Manifest:
+    found = placement(spec)
+    if not tolerated:
+        return found
+    return {**found, "tolerations": with_tolerations(found.get("tolerations", []), keys=tolerated)}
 
 
 def _build_reader(spec: Spec, *, settings: Settings) -> Manifest:
