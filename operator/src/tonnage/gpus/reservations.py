@@ -147,15 +147,20 @@ class _Room:
         fullest; nothing changes yet."""
         if need.devices > 1 and need.pool not in self.whole_devices:
             return []
-        left = dict(self.free.get(need.pool, {}))
+        free, given = self.free.get(need.pool, {}), dict[str, int]()
+        if need.devices > max(free.values(), default=0):
+            return []
         found: list[str] = []
         wishes = ((name, 1) for name in need.nodes)
         for name, most in (*wishes, *((name, need.pods) for name in self.order.get(need.pool, ()))):
+            if len(found) == need.pods:
+                break
             if need.usable is not None and name not in need.usable:
                 continue
-            pods = min(left.get(name, 0) // need.devices, need.pods - len(found), most)
+            left = free.get(name, 0) - given.get(name, 0)
+            pods = min(left // need.devices, need.pods - len(found), most)
             if pods > 0:
-                left[name] -= pods * need.devices
+                given[name] = given.get(name, 0) + pods * need.devices
                 found.extend([name] * pods)
         return found
 
@@ -163,6 +168,8 @@ class _Room:
         """Give the need devices on these nodes."""
         for name in places:
             self.free[need.pool][name] -= need.devices
+            if not self.free[need.pool][name]:
+                self.order[need.pool].remove(name)
         if places:
             holder = Holder(key=need.key, devices=len(places) * need.devices, priority=need.priority)
             self.holders.setdefault(need.pool, []).append(holder)
@@ -196,7 +203,7 @@ class _Room:
         )
 
 
-def _fullest_first(pool: Pool) -> Sequence[str]:
+def _fullest_first(pool: Pool) -> list[str]:
     """Names of the nodes with devices free, those with the fewest first, so that whole nodes stay whole."""
     usable = (node for node in pool.nodes if node.free)
     return [node.name for node in sorted(usable, key=lambda node: (node.free, node.name))]
