@@ -37,8 +37,11 @@ def test_names_as_labels_and_drivers_spell_them(label: str, name: str) -> None:
     assert found.name == name
 
 
-@pytest.mark.parametrize("label", ["", "AMD", "Tesla", "GRID-A100-10C", "Max", "H100-80GB-HBM2"])
+@pytest.mark.parametrize(
+    "label", ["", "AMD", "Tesla", "GRID-A100-10C", "Max", "H100-80GB-HBM2", "A100", "V100"]
+)
 def test_other_names_are_not_guessed(label: str) -> None:
+    """An A100 has 40 or 80 GB: to take it for the larger would promise what half of them have not."""
     assert accelerator_named(label) is None
 
 

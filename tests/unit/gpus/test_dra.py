@@ -81,6 +81,12 @@ def test_what_claims_hold_is_not_free() -> None:
     assert free(pool(with_claims(claim("gpu-7"), claim("gpu-1", on="other")).inventory(), name)) == (2, 2)
     own = with_claims(claim("gpu-1", deployment="chat"))
     assert free(pool(own.inventory(without="ns/chat"), name)) == (2, 2)
+    # a claim that its pods name is its own without a label, of this namespace only
+    pods = (holder("dra-0", resource="x/y", deployment="chat", claims=("c",)),)
+    for space, count in (("ns", 2), ("other", 1)):
+        named = replace(with_claims(claim("gpu-1", namespace=space)), pods=pods)
+        assert free(pool(named.inventory(without="ns/chat"), name)) == (count, 2)
+        assert free(pool(named.inventory(without="ns/other"), name)) == (1, 2)
 
 
 def test_a_device_whose_part_is_held_is_not_free() -> None:

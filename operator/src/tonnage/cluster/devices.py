@@ -48,13 +48,7 @@ def claim_record(body: Mapping[str, Any]) -> ResourceClaim:
 
 def class_record(body: Mapping[str, Any]) -> DeviceClass:
     """The record of a DeviceClass."""
-    spec = body.get("spec") or {}
-    expressions = ((each.get("cel") or {}).get("expression", "") for each in spec.get("selectors") or ())
-    return DeviceClass(
-        name=body["metadata"]["name"],
-        selectors=tuple(filter(None, expressions)),
-        extended_resource=spec.get("extendedResourceName") or "",
-    )
+    return DeviceClass(name=body["metadata"]["name"])
 
 
 def _device(body: Mapping[str, Any], driver: str) -> Device:

@@ -122,9 +122,7 @@ CARDS: Final = (
     _card("V100-32GB", "Tesla V100-SXM2-32GB", 32, 31.75, 31.73, 900, (7, 0), "Tesla V100-PCIE-32GB"),
     _card("T4", "Tesla T4", 16, 14.74, 14.56, 320, (7, 5)),
     _card("A100-40GB", "NVIDIA A100-SXM4-40GB", 40, 39.56, 39.38, 1555, (8, 0), "NVIDIA A100-PCIE-40GB"),
-    _card(
-        "A100-80GB", "NVIDIA A100-SXM4-80GB", 80, 79.33, 79.11, 1935, (8, 0), "A100", "NVIDIA A100 80GB PCIe"
-    ),
+    _card("A100-80GB", "NVIDIA A100-SXM4-80GB", 80, 79.33, 79.11, 1935, (8, 0), "NVIDIA A100 80GB PCIe"),
     _card("A800-80GB", "NVIDIA A800-SXM4-80GB", 80, 79.33, 79.11, 1935, (8, 0), "NVIDIA A800 80GB PCIe"),
     _card("A30", "NVIDIA A30", 24, None, None, 933, (8, 0)),
     _card("A10", "NVIDIA A10", 24, 22.16, 21.96, 600, (8, 6), "NVIDIA A10G"),

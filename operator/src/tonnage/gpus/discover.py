@@ -76,11 +76,14 @@ def take_inventory(
     records in any order.
 
     Free is what is allocatable less what bound pods that have not finished request, and what claims hold.
-    `without` names an LLMDeployment (`namespace/name`) whose own pods and claims are not counted. A node
-    without accelerators is in the pool `cpu`; one with accelerators that cannot be used is in none.
+    `without` names an LLMDeployment (`namespace/name`) whose own pods are not counted, nor the claims that are
+    labelled as its own or that its pods name: what would be free for it if it started anew. A node without
+    accelerators is in the pool `cpu`; one with accelerators that cannot be used is in none.
     """
-    uses = uses_by_node(pods, without=without)
-    published = read_slices(slices, claims=claims, classes=classes, without=without)
+    if without:
+        pods, claims = _of_others(pods, claims, without=without)
+    uses = uses_by_node(pods)
+    published = read_slices(slices, claims=claims, classes=classes)
     pools = _Pools()
     read: dict[_Key, _Read] = {}
     known = {node.name: node for node in sorted(nodes, key=lambda each: each.name)}
@@ -93,7 +96,24 @@ def take_inventory(
     found = pools.pools()
     every = {*pools.problems, *published.problems, *_mistaken(found, known)}
     problems = sorted(every, key=lambda each: (each.node, each.reason, each.message))
-    return Inventory(pools=found, problems=tuple(problems))
+    return Inventory(pools=found, problems=tuple(problems), has_accelerators=pools.has_accelerators)
+
+
+def _of_others(
+    pods: Iterable[PodUse], claims: Iterable[ResourceClaim], *, without: str
+) -> tuple[list[PodUse], list[ResourceClaim]]:
+    kept, own = list[PodUse](), set[tuple[str, str]]()
+    for pod in pods:
+        if pod.deployment and f"{pod.namespace}/{pod.deployment}" == without:
+            own.update((pod.namespace, name) for name in pod.claims)
+        else:
+            kept.append(pod)
+    return kept, [
+        claim
+        for claim in claims
+        if (claim.namespace, claim.name) not in own
+        and not (claim.deployment and f"{claim.namespace}/{claim.deployment}" == without)
+    ]
 
 
 class _Read(NamedTuple):
@@ -112,6 +132,7 @@ class _Pools:
     kinds: dict[str, Pool] = field(default_factory=dict)
     nodes: dict[str, list[PoolNode]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    has_accelerators: bool = False
 
     def add(self, pool: Pool, node: PoolNode) -> None:
         if self.kinds.setdefault(pool.name, pool) != pool:
@@ -148,6 +169,7 @@ def _mistaken(pools: Sequence[Pool], nodes: Mapping[str, Node]) -> Iterator[Prob
 def _add(pools: _Pools, node: Node, offer: Offer, use: NodeUse, placement: Placement) -> None:
     resource = offer.pool.resource
     tolerated = frozenset({resource}) if offer.pool.access is Access.RESOURCE else frozenset()
+    pools.has_accelerators |= offer.pool.vendor is not Vendor.CPU
     obstacle = find_obstacle(node, placement=placement, tolerated=tolerated)
     if obstacle is not None:
         pools.problems.append(_obstructed(node, offer, obstacle.reason, obstacle.why))

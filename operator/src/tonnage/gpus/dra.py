@@ -104,19 +104,10 @@ class _Kinds:
 
 
 def read_slices(
-    slices: Iterable[ResourceSlice],
-    *,
-    claims: Iterable[ResourceClaim],
-    classes: Iterable[DeviceClass],
-    without: str = "",
+    slices: Iterable[ResourceSlice], *, claims: Iterable[ResourceClaim], classes: Iterable[DeviceClass]
 ) -> Published:
-    """What drivers publish, less what claims hold; `without` as in `uses_by_node`."""
-    held: set[_Ref] = {
-        ref
-        for claim in claims
-        if not (without and claim.deployment and f"{claim.namespace}/{claim.deployment}" == without)
-        for ref in claim.devices
-    }
+    """What drivers publish, less what claims hold."""
+    held: set[_Ref] = {ref for claim in claims for ref in claim.devices}
     result, kinds = Published(), _Kinds(classes)
     for pool in _pools(each for each in slices if each.driver in _DRIVERS):
         doubt = _doubt(pool)

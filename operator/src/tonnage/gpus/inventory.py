@@ -150,7 +150,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """All pools by name, and every node, or part of one, that is in none of them with the reason."""
+    """All pools by name, and every node, or part of one, that is in none of them with the reason.
+
+    `has_accelerators`: there are some, if only on nodes that cannot be used now.
+    """
 
     pools: tuple[Pool, ...]
     problems: tuple[Problem, ...] = ()
+    has_accelerators: bool = False

@@ -39,17 +39,11 @@ class NodeUse:
     resources: dict[str, int] = field(default_factory=dict)
 
 
-def uses_by_node(pods: Iterable[PodUse], *, without: str = "") -> dict[str, NodeUse]:
-    """What the pods that are bound and not finished request, by node.
-
-    `without` is the `namespace/name` of an LLMDeployment whose pods are left out: what would be free for it
-    if it started anew.
-    """
+def uses_by_node(pods: Iterable[PodUse]) -> dict[str, NodeUse]:
+    """What the pods that are bound and not finished request, by node."""
     uses: dict[str, NodeUse] = {}
     for pod in pods:
         if not pod.node or pod.phase in FINISHED:
-            continue
-        if without and pod.deployment and f"{pod.namespace}/{pod.deployment}" == without:
             continue
         use = uses.get(pod.node)
         if use is None:

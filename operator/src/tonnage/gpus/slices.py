@@ -70,8 +70,6 @@ class ResourceClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceClass:
-    """A device class: its CEL selectors, and the extended resource by which pods may ask for it instead."""
+    """A device class; that it is there is all that matters."""
 
     name: str
-    selectors: tuple[str, ...] = ()
-    extended_resource: str = ""

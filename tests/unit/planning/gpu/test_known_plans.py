@@ -329,7 +329,9 @@ def test_one_pod_has_one_shared_device() -> None:
 def test_gpus_are_taken_where_there_are_any_unless_somebody_says_otherwise() -> None:
     some, none = Inventory(pools=(pool("L4"),)), Inventory(pools=())
     busy = Inventory(pools=(pool("L4", node(free=0)),))
-    assert [takes_gpus(None, inventory=each) for each in (some, busy, none)] == [True, True, False]
+    failed = Inventory(pools=(pool("L4", node(devices=0)),))
+    taken = [takes_gpus(None, inventory=each) for each in (some, busy, failed, none)]
+    assert taken == [True, True, True, False]
     assert [takes_gpus(name, inventory=some) for name in ("CPU", "GPU")] == [False, True]
     assert takes_gpus("GPU", inventory=none)
 

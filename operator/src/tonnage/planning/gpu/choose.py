@@ -66,12 +66,13 @@ def takes_gpus(accelerator: str | None, *, inventory: Inventory) -> bool:
     """Whether a replica is planned on GPUs: where `hardware.accelerator` says so, and where it says nothing
     and the cluster has any.
 
-    GPUs that are busy, or too small, do not make a plan fall back to CPU nodes: a server that is a hundred
-    times slower is not what a user expects who did not ask for it. The rejection says what is missing.
+    GPUs that are busy, too small or out of order do not make a plan fall back to CPU nodes: a server that is
+    a hundred times slower is not what a user expects who did not ask for it. The rejection says what is
+    missing.
     """
     if accelerator is not None:
         return accelerator == "GPU"
-    return any(pool.vendor is not Vendor.CPU and pool.devices for pool in inventory.pools)
+    return inventory.has_accelerators or any(pool.vendor is not Vendor.CPU for pool in inventory.pools)
 
 
 def _plan(question: GpuQuestion, found: Found, chosen: Candidate) -> Plan:
