@@ -76,9 +76,9 @@ def take_inventory(
     records in any order.
 
     Free is what is allocatable less what bound pods that have not finished request, and what claims hold.
-    `without` names an LLMDeployment (`namespace/name`) whose own pods are not counted, nor the claims that are
-    labelled as its own or that its pods name: what would be free for it if it started anew. A node without
-    accelerators is in the pool `cpu`; one with accelerators that cannot be used is in none.
+    `without` names an LLMDeployment (`namespace/name`) whose own pods are not counted, nor the claims that
+    are labelled as its own or that its pods name: what would be free for it if it started anew. A node
+    without accelerators is in the pool `cpu`; one with accelerators that cannot be used is in none.
     """
     if without:
         pods, claims = _of_others(pods, claims, without=without)

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from tonnage.gpus.discover import take_inventory
 from tonnage.gpus.inventory import Inventory, Pool, Sharing
 from tonnage.models import ModelProfile
 from tonnage.planning.gpu.choose import takes_gpus
 from tonnage.planning.gpu.question import Hardware
 from tonnage.planning.plan import Plan, Quality
+from unit.gpus import clusters
 from unit.planning.gpu.samples import (
     ECONOMY,
     GIB,
@@ -332,6 +334,10 @@ def test_gpus_are_taken_where_there_are_any_unless_somebody_says_otherwise() -> 
     failed = Inventory(pools=(pool("L4", node(devices=0)),))
     taken = [takes_gpus(None, inventory=each) for each in (some, busy, failed, none)]
     assert taken == [True, True, True, False]
+    # nor does a plan fall back to CPU nodes while the node with the cards is restarted
+    restarted = take_inventory([replace(clusters.node("h100-0"), ready=False), clusters.node("cpu-0")])
+    assert takes_gpus(None, inventory=restarted)
+    assert not takes_gpus(None, inventory=take_inventory([clusters.node("cpu-0")]))
     assert [takes_gpus(name, inventory=some) for name in ("CPU", "GPU")] == [False, True]
     assert takes_gpus("GPU", inventory=none)
 
