@@ -116,9 +116,8 @@ def on_gpus(gpu: GpuPlan = ON_FOUR, *, kept: Kept | None = None, **changes: Any)
         tensor_parallel=ranks // gpu.pipeline_parallel,
         shared_memory_bytes=(1 + gpu.devices_per_pod) * GIB,
         request_bytes=(5 + 5 * gpu.devices_per_pod) * GIB,
-        attention_backend="FLASH_ATTN",
         gpu=gpu,
-        **changes,
+        **{"attention_backend": "FLASH_ATTN", **changes},
     )
     return dataclasses.replace(kept or KEPT, plan=plan)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tonnage.api.conditions import Finding
 from tonnage.api.status import ConditionType, Status
 from tonnage.api.texts import clipped
-from tonnage.planning.plan import Alternative, MemoryBytes, Plan
+from tonnage.planning.plan import Alternative, GpuPlan, MemoryBytes, Plan
 from tonnage.rendering.deployment import build_deployment
 from tonnage.rendering.events import transitions
 from tonnage.rendering.findings import Snapshot, Worker
@@ -22,6 +22,7 @@ from tonnage.rendering.status import compute_status
 from unit.rendering.samples import (
     HASH,
     KEPT,
+    ON_FOUR,
     OWNER,
     PLAN_182,
     SETTINGS,
@@ -169,6 +170,12 @@ HOSTILE = ("x", "漢字", "\U0001f680", 'a"b\\', "\x00\n\t", "é")
 MAX_INT = 2**63 - 1
 
 
+def largest_gpu_part(text: str) -> GpuPlan:
+    texts = {f.name: text for f in dataclasses.fields(GpuPlan) if f.type == "str"}
+    numbers = {f.name: MAX_INT for f in dataclasses.fields(GpuPlan) if f.type == "int"}
+    return dataclasses.replace(ON_FOUR, **texts, **numbers)
+
+
 def largest_status(filler: str) -> dict[str, Any]:
     """A status whose texts, numbers and lists are all as long as they can be."""
     text = filler * 4096
@@ -186,6 +193,7 @@ def largest_status(filler: str) -> dict[str, Any]:
         concurrency_at_context=1e18 / 3,
         concurrency_at_typical=1e18 / 7,
         alternatives=(Alternative(what=text, why=text),) * 9,
+        gpu=largest_gpu_part(text),
     )
     said = report(
         observed=Capacity(blocks=MAX_INT, tokens=MAX_INT, concurrency=text), engine_version=text, kv_usage=1.0

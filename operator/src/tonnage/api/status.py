@@ -82,6 +82,22 @@ class Placement(ApiModel):
     product: ShortText = Field(description="Accelerator product; CPU on CPU nodes.")
     gpus_per_replica: int = Field(alias="gpusPerReplica", description="GPUs of one replica.")
     tensor_parallel: int = Field(description="Tensor parallel size.")
+    pipeline_parallel: int | None = Field(default=None, description="Pipeline parallel size, on GPUs.")
+    nodes_per_replica: int | None = Field(default=None, description="Nodes of one replica, on GPUs.")
+    vendor: ShortText | None = Field(default=None, description="Vendor of the GPUs.")
+    access: ShortText | None = Field(
+        default=None,
+        description="How pods ask for GPUs: Resource, an extended resource, or Claim, a ResourceClaim.",
+    )
+    resource: ShortText | None = Field(
+        default=None, description="The extended resource that pods request, or the device class they claim."
+    )
+    sharing: ShortText | None = Field(
+        default=None, description="Whom a GPU is shared with: None, MIG, MPS or TimeSlicing."
+    )
+    device_bytes: Bytes64 | None = Field(
+        default=None, description="Memory of one GPU, or of the part of it that a pod gets."
+    )
 
 
 class PlanWeights(ApiModel):
@@ -89,6 +105,9 @@ class PlanWeights(ApiModel):
 
     dtype: ShortText = Field(description="Data type or quantization.")
     bytes_per_rank: Bytes64 = Field(description="Bytes of weights on each rank.")
+    quantization: ShortText | None = Field(
+        default=None, description="How the engine quantizes weights that it loads; absent: as shipped."
+    )
 
 
 class PlanMemory(ApiModel):
@@ -114,8 +133,26 @@ class PlanKv(ApiModel):
     bytes_per_block: Bytes64 = Field(description="Bytes per KV block.")
     concurrency_at_context: ShortText = Field(description="Requests of contextLength that fit.")
     concurrency_at_typical: ShortText = Field(description="Requests of typicalTokens that fit.")
+    scales: ShortText | None = Field(
+        default=None,
+        description="Scales of an fp8 KV cache: those of the checkpoint, or 1.0 where it has none.",
+    )
     saved_by_architecture: ShortText = Field(
         default="", description="What the model's attention saves against multi-head attention."
+    )
+
+
+class PlanEngine(ApiModel):
+    """How the engine is started on GPUs."""
+
+    graph_mode: ShortText = Field(description="Mode of CUDA graphs; NONE without them.")
+    graphs: int = Field(description="Batch sizes for which graphs are captured.")
+    largest_graph: int = Field(description="The largest of them; 0 without graphs.")
+    memory_utilization: ShortText = Field(
+        description="Share of a GPU that must be free when the engine starts."
+    )
+    attention_backend: ShortText | None = Field(
+        default=None, description="Attention kernels that the engine is told to use."
     )
 
 
@@ -136,6 +173,7 @@ class PlanStatus(ApiModel):
     weights: PlanWeights = Field(description="Weights as loaded.")
     memory_bytes: PlanMemory = Field(description="Bytes of one rank by purpose.")
     kv: PlanKv = Field(description="KV cache.")
+    engine: PlanEngine | None = Field(default=None, description="How the engine is started on GPUs.")
     quality: ShortText = Field(description="Rung of the quality ladder.")
     reason: Annotated[str, Field(max_length=512)] = Field(description="The choice in one sentence.")
     alternatives: Annotated[list[PlanAlternative], Field(max_length=5)] = Field(

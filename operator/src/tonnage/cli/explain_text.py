@@ -105,6 +105,7 @@ def _plan(state: State, style: Style) -> list[str]:
     old = "" if state.planned else ", made for the spec as it was before: it goes on serving"
     lines = view.entry("planned", f"{name}{old}. {plan.get('reason', '')}".strip(), style)
     lines += view.entry("runs on", view.placement(plan), style)
+    lines += view.engine(plan, style)
     return [
         *lines,
         "",

@@ -10,7 +10,7 @@ from tonnage.cli import plan_view as view
 from tonnage.cli.errors import Missing
 from tonnage.cli.outcome import DOES_NOT_FIT, PLANNED, REFUSED_WORD, UNREADABLE, Change, Outcome, Standing
 from tonnage.cli.profiles import Resolved
-from tonnage.cli.style import Style, printable, style_of
+from tonnage.cli.style import Style, printable, size, style_of
 from tonnage.cli.surroundings import Surroundings
 from tonnage.planning.plan import Plan
 from tonnage.rendering.plan import build_plan_status
@@ -27,6 +27,7 @@ _VERSIONS: Final = {
     "cluster": "as in plans of this namespace",
     "release": "this release's; --engine-version names another",
 }
+_SHM: Final = "/dev/shm"  # noqa: S108 - shown, not opened
 _WEIGHTS: Final = {
     "read": "",
     "stated": "; weights as its index states them",
@@ -83,12 +84,20 @@ def _model(model: Resolved) -> str:
 def _plan(plan: Plan, shown: dict[str, Any], style: Style) -> list[str]:
     return [
         *view.entry("runs on", view.placement(shown), style),
+        *view.engine(shown, style),
+        *(_pod(plan, style) if plan.gpu else []),
         "",
-        *view.memory(shown, style, beside={"/dev/shm": plan.shared_memory_bytes}),  # noqa: S108
+        *view.memory(shown, style, beside=None if plan.gpu else {_SHM: plan.shared_memory_bytes}),
         "",
         *view.cache(shown, style),
         *view.alternatives(shown, style),
     ]
+
+
+def _pod(plan: Plan, style: Style) -> list[str]:
+    """Main memory, which on CPU nodes is all the memory there is."""
+    shared = f"{_SHM} of {size(plan.shared_memory_bytes)} in it"
+    return view.entry("each pod", f"requests {size(plan.request_bytes)} of main memory, {shared}", style)
 
 
 def _standing(answer: Outcome, standing: Standing, style: Style) -> list[str]:

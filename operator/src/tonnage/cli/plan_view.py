@@ -23,6 +23,11 @@ _PURPOSES: Final = {
 }
 """Keys of `memoryBytes` in the order in which they are shown, and their names."""
 LABEL: Final = 11
+_SHARED: Final = {
+    "MIG": ", a MIG instance",
+    "MPS": ", a share by MPS",
+    "TimeSlicing": ", in turns with others,",
+}
 
 
 def paragraph(text: str, style: Style, *, indent: int = 2) -> list[str]:
@@ -50,10 +55,49 @@ def asked(plan: Plan) -> str:
 def placement(plan: Plan) -> str:
     """Where one replica runs, in words."""
     place = part(plan, "placement")
-    product, gpus, ranks = (place.get(key) for key in ("product", "gpusPerReplica", "tensorParallel"))
+    product, gpus = place.get("product"), place.get("gpusPerReplica")
     if not gpus:
         return f"one {product or '?'} node"
-    return f"{gpus} x {product}" + (f", tensor parallel {ranks}" if ranks not in (None, 1) else "")
+    words = [f"{gpus} x {product}{_shared(place)}{_asked_for(place)}"]
+    for key, name in (("tensorParallel", "tensor parallel"), ("pipelineParallel", "pipeline parallel")):
+        if place.get(key) not in (None, 1):
+            words.append(f"{name} {place[key]}")
+    if place.get("nodesPerReplica") not in (None, 1):
+        words.append(f"over {place['nodesPerReplica']} nodes")
+    return ", ".join(words)
+
+
+def _shared(place: Plan) -> str:
+    """What of a GPU a pod gets, and how much memory that is."""
+    sharing, amount = place.get("sharing"), place.get("deviceBytes")
+    what = _SHARED.get(str(sharing), "") if sharing not in (None, "None") else ""
+    return what + (f" of {size(amount)}" if isinstance(amount, int) else "")
+
+
+def _asked_for(place: Plan) -> str:
+    """By what name pods ask for them."""
+    resource = place.get("resource")
+    if not resource:
+        return ""
+    return f" ({'device class ' if place.get('access') == 'Claim' else ''}{resource})"
+
+
+def engine(plan: Plan, style: Style) -> list[str]:
+    """How the engine is started on GPUs; nothing on CPU nodes."""
+    start = part(plan, "engine")
+    if not start:
+        return []
+    quantization, scales = part(plan, "weights").get("quantization"), part(plan, "kv").get("scales")
+    words = [f"weights {f'quantized at the start: {quantization}' if quantization else 'as shipped'}"]
+    if scales:
+        words.append("KV scales " + ("of the checkpoint" if scales == "checkpoint" else f"{scales}"))
+    if start.get("attentionBackend"):
+        words.append(f"attention by {start['attentionBackend']}")
+    graphs = start.get("graphs")
+    captured = f"{start.get('graphMode', '?')} of {graphs} sizes up to {start.get('largestGraph', '?')}"
+    words.append(f"CUDA graphs {captured}" if graphs else "no CUDA graphs")
+    words.append(f"{start.get('memoryUtilization', '?')} of each GPU must be free at the start")
+    return entry("starts as", "; ".join(words), style)
 
 
 def memory(plan: Plan, style: Style, *, beside: Mapping[str, int] | None = None) -> list[str]:

@@ -43,6 +43,14 @@ SCHEMA = 1
 
 def build_plan_status(plan: Plan, *, plan_hash: str) -> Manifest:
     """`status.plan` (see tonnage.api.status.PlanStatus)."""
+    status = _build_status(plan, plan_hash=plan_hash)
+    if plan.gpu is not None:
+        # So that a plan on CPU nodes reads, and is identified, as it was before there were others.
+        _add_gpu(status, plan, gpu=plan.gpu)
+    return status
+
+
+def _build_status(plan: Plan, *, plan_hash: str) -> Manifest:
     memory = plan.memory
     return {
         "hash": plan_hash,
@@ -77,6 +85,30 @@ def build_plan_status(plan: Plan, *, plan_hash: str) -> Manifest:
             for a in plan.alternatives[:5]
         ],
     }
+
+
+def _add_gpu(status: Manifest, plan: Plan, *, gpu: GpuPlan) -> None:
+    status["placement"] |= {
+        "pipelineParallel": gpu.pipeline_parallel,
+        "nodesPerReplica": gpu.nodes_per_replica,
+        "vendor": gpu.vendor.value,
+        "access": gpu.access.value,
+        "resource": clipped(gpu.resource, WORD_BYTES),
+        "sharing": gpu.sharing.value,
+        "deviceBytes": gpu.device_bytes,
+    }
+    if gpu.quantization:
+        status["weights"]["quantization"] = clipped(gpu.quantization, WORD_BYTES)
+    if gpu.kv_scales:
+        status["kv"]["scales"] = clipped(gpu.kv_scales, WORD_BYTES)
+    status["engine"] = {
+        "graphMode": clipped(gpu.graph_mode, WORD_BYTES),
+        "graphs": len(gpu.captured_sizes),
+        "largestGraph": max(gpu.captured_sizes, default=0),
+        "memoryUtilization": clipped(gpu.memory_utilization, WORD_BYTES),
+    }
+    if plan.attention_backend is not None:
+        status["engine"]["attentionBackend"] = clipped(plan.attention_backend, WORD_BYTES)
 
 
 def _build_kv(plan: Plan) -> Manifest:
