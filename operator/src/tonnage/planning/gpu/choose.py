@@ -94,7 +94,7 @@ def _plan(question: GpuQuestion, found: Found, chosen: Candidate) -> Plan:
         memory=chosen.budget.memory(kv_bytes=chosen.kv_bytes),
         shared_memory_bytes=rules.shared_memory_bytes(question, choice),
         request_bytes=rules.main_memory_bytes(question, choice),
-        kv_dtype=step.kv_dtype,
+        kv_dtype=settled.kv_dtype,
         attention_backend=_backend(chosen),
         block_size=chosen.laid.paging.block_tokens,
         blocks=chosen.blocks,
