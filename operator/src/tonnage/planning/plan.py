@@ -114,8 +114,8 @@ class Plan:
     `request_bytes` is what the pod requests of its node: that, and /dev/shm (`shared_memory_bytes`).
     `engine_rules` is the release whose rules were used: older than `engine_version` where that is newer
     than any known. `kv_dtype` and `attention_backend` are passed to the engine, the backend only where it
-    is not None. On accelerators `gpu` is there, `memory` is that of one device, `request_bytes` the pod's main
-    memory, and `kv_dtype` the name that the engine makes of "auto".
+    is not None. On accelerators `gpu` is there, `memory` is that of one device, `request_bytes` the pod's
+    main memory, and `kv_dtype` the name that the engine makes of "auto".
     """
 
     engine_version: str

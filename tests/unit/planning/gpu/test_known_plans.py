@@ -249,8 +249,8 @@ def test_the_scales_of_an_fp8_cache_are_stated() -> None:
 
 
 def test_the_dtype_that_a_checkpoint_declares_is_stated() -> None:
-    """The engine reports it (vllm/utils/torch_utils.py 0.32 `resolve_kv_cache_dtype_string`): a plan that says
-    "auto" would never be verified."""
+    """The engine reports it (vllm/utils/torch_utils.py 0.32 `resolve_kv_cache_dtype_string`): a plan that
+    says "auto" would never be verified."""
     found = plan(pool("H100"), profile=model("nvidia--Llama-3.1-70B-Instruct-FP8"), quality=LOSSLESS)
     assert found.gpu is not None
     assert (found.kv_dtype, found.gpu.kv_scales) == ("fp8_e4m3", "checkpoint")
