@@ -11,6 +11,7 @@ from tonnage.rendering.hub import hub_environment
 from tonnage.rendering.names import (
     INSPECT,
     MODEL,
+    PLACEMENT,
     REFRESH_MODEL,
     REFRESHED,
     Manifest,
@@ -76,8 +77,9 @@ def build_inspection(spec: Spec, *, reading: Reading, owner: Owner, settings: Se
         component=INSPECT,
         extra_labels={MODEL: reading.access},
     )
+    meta["annotations"] = {PLACEMENT: short_hash(placement(spec))}
     if reading.refreshed:
-        meta["annotations"] = {REFRESHED: reading.refreshed}
+        meta["annotations"][REFRESHED] = reading.refreshed
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -99,6 +101,12 @@ def build_inspection(spec: Spec, *, reading: Reading, owner: Owner, settings: Se
             },
         },
     }
+
+
+def is_placed_alike(job: Manifest, spec: Spec) -> bool:
+    """Would an inspection for this spec run on the same nodes by the same means as this Job's pod?"""
+    noted = job["metadata"].get("annotations", {}).get(PLACEMENT)
+    return bool(noted == short_hash(placement(spec)))
 
 
 def _build_reader(spec: Spec, *, settings: Settings) -> Manifest:
