@@ -98,6 +98,18 @@ def test_who_waits_for_anothers_reading_goes_on_when_that_one_is_deleted(
     deployed(cluster, space, "b")
 
 
+def test_a_reading_that_nothing_admits_keeps_nobody_else_waiting(
+    cluster: Cluster, operator: OperatorProcess, space: str
+) -> None:
+    cluster.apply(llm("a", model=HUB, template={"priorityClassName": "no-such"}), namespace=space)
+    wait_for(cluster, "ModelResolved", "Unknown", namespace=space, name="a")
+    cluster.apply(llm("b", model=HUB), namespace=space)
+    answer(cluster, space, inspected(FIRST), "b")
+    deployed(cluster, space, "b")
+    # what was read for the one is known to the other too
+    wait_for(cluster, "ModelResolved", "True", namespace=space, name="a")
+
+
 def test_a_new_commit_is_noticed_when_asked_and_only_a_change_rolls(
     cluster: Cluster, operator: OperatorProcess, space: str
 ) -> None:

@@ -14,6 +14,9 @@ FOUND: Final = {
     "a Job went on waiting to read a model that was no longer asked for": History(
         (Step({"model": {"uri": f"pvc://{NOWHERE}/model"}}), Step(BASE))
     ),
+    "a plan that differed in prefix caching alone had the name of the one before, and did not stay": History(
+        (Step(BASE), Step({**BASE, "cache": {"prefixCaching": "Disabled"}}))
+    ),
     "a plan that two models share was kept under the name of the first": History(
         (Step(BASE), Step({"model": {"uri": f"pvc://{CLAIM}/copies/{SMALL}"}}))
     ),

@@ -12,7 +12,19 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from sequences.ground import BASE, BROKEN, CLAIM, INVALID, NOWHERE, PLANNED, REFUSED, hint, is_taken, verdict
+from sequences.ground import (
+    BASE,
+    BROKEN,
+    CLAIM,
+    INVALID,
+    NOWHERE,
+    PLANNED,
+    REFUSED,
+    SCHEDULER,
+    hint,
+    is_taken,
+    verdict,
+)
 from sequences.schema import (
     ABSENT,
     Field,
@@ -121,10 +133,18 @@ def _next_spec(
         return _with(near, *chance.choice(_REFUSED))
     for _ in range(_ATTEMPTS):
         spec = _broken(chance, near) if kind == INVALID else _changed(chance, pools, near)
-        if verdict(spec).kind == kind:
+        if verdict(spec).kind == kind and (kind != PLANNED or is_readable(spec)):
             return spec
     certain = {PLANNED: ("replicas", 1), REFUSED: _REFUSED[0], INVALID: ("replicas", -1)}
     return _with(near, *certain[kind])
+
+
+def is_readable(spec: Spec) -> bool:
+    """Can the model be read? A pod that nothing admits or places reads none, but the base's is known."""
+    template = spec.get("template", {})
+    admitted = template.get("priorityClassName") != NOWHERE
+    placed = template.get("schedulerName", SCHEDULER) == SCHEDULER
+    return spec["model"] == BASE["model"] or (admitted and placed)
 
 
 def _with(spec: Spec, name: str, value: Any) -> Spec:

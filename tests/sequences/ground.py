@@ -37,6 +37,7 @@ ROOM: Final = {"cpu": "1000000", "memory": "1Pi", "ephemeral-storage": "1Pi", "p
 TINY: Final = {"cpu": "8", "memory": "1Gi"}
 PRIORITY_CLASS, RUNTIME_CLASS = "sequences-high", "sequences-runtime"
 SECOND_SCHEDULER: Final = "second-scheduler"
+SCHEDULER: Final = "default-scheduler"
 NOWHERE: Final = "no-such"
 
 
@@ -143,7 +144,7 @@ _HINTS: Final[Mapping[str, Strategy]] = {
     "template.resources.memory": st.sampled_from(("64Gi", "70000M", "1Ti", "1Gi", "1Ei")),
     "template.priorityClassName": st.sampled_from((PRIORITY_CLASS, PRIORITY_CLASS, NOWHERE)),
     "template.runtimeClassName": st.just(RUNTIME_CLASS),
-    "template.schedulerName": st.sampled_from((SECOND_SCHEDULER, "default-scheduler")),
+    "template.schedulerName": st.sampled_from((SECOND_SCHEDULER, SCHEDULER)),
 }
 
 

@@ -21,7 +21,7 @@ from tonnage.api.base import GROUP, KIND, VERSION
 from tonnage.cluster.port import LLM_DEPLOYMENT, Object
 
 SETTLE_SECONDS = 120.0
-SENTINEL = "sentinel"
+SENTINEL, KEEPER = "sentinel", "keeper"
 _TRACEBACK = re.compile(r"Traceback|pass failed by a bug")
 
 
@@ -74,6 +74,15 @@ class Stage:
             await self.observed((self.namespaces[0], SENTINEL), body["metadata"]["generation"])
         await asyncio.to_thread(wait_until, "an empty queue", self._idle)
 
+    async def keep_the_base_model(self) -> None:
+        """In each namespace an object that has the base's model, so that it is known there: a history whose
+        pods nothing admits could not read it."""
+        for namespace in self.namespaces:
+            await self.client.apply(LLM_DEPLOYMENT, manifest(namespace, KEEPER, {**BASE, "replicas": 0}))
+        for namespace in self.namespaces:
+            if text := await self.mirror.until((namespace, KEEPER), _has_no_plan, seconds=SETTLE_SECONDS):
+                raise AssertionError(text)
+
     async def observed(self, key: tuple[str, str], generation: int) -> None:
         """Wait until the operator has told about this generation of an object."""
 
@@ -94,7 +103,7 @@ class Stage:
         return [
             write
             for write in self.cluster.audit.writes(after=position, user=ACCOUNT)
-            if write.namespace in self.namespaces and write.name != SENTINEL
+            if write.namespace in self.namespaces and write.name not in {SENTINEL, KEEPER}
         ]
 
     def bugs(self) -> str:
@@ -111,6 +120,11 @@ class Stage:
         return self.operator.page("/metrics")
 
 
+def _has_no_plan(family: Family) -> str:
+    planned = (family.object or {}).get("status", {}).get("plan")
+    return "" if planned else "the model of the base is not read yet"
+
+
 @asynccontextmanager
 async def stage(cluster: Cluster, *, namespaces: int, port: int, prefix: str) -> AsyncIterator[Stage]:
     """A stage on a cluster that has the operator's rights; what it makes is deleted in the end."""
@@ -120,6 +134,7 @@ async def stage(cluster: Cluster, *, namespaces: int, port: int, prefix: str) ->
         found = Stage(cluster, client, mirror, namespaces=names, port=port)
         try:
             await found.start_operator()
+            await found.keep_the_base_model()
             yield found
         finally:
             await asyncio.to_thread(found.stop_operator)

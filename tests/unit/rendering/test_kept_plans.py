@@ -12,9 +12,11 @@ import pytest
 
 from tonnage.gpus.inventory import Access, Sharing, Vendor
 from tonnage.planning.plan import GpuPlan
+from tonnage.rendering.decision import Decision
 from tonnage.rendering.plan import Kept, build_plan_config_map, hash_of, read_kept
+from unit.planning.samples import node
 from unit.rendering.samples import KEPT, ON_FOUR, OWNER, on_gpus, spec
-from unit.rendering.test_decision import made, subject
+from unit.rendering.test_decision import decide, made, subject
 
 
 def stored(kept: Kept) -> Mapping[str, Any]:
@@ -56,3 +58,27 @@ def test_whatever_an_engine_is_started_with_is_part_of_the_hash(field: dataclass
     assert hash_of(on_gpus(dataclasses.replace(ON_FOUR, **{field.name: changed})), spec=spec()) != hash_of(
         on_gpus(), spec=spec()
     )
+
+
+DEMANDS = [
+    {},
+    {"cache": {"prefixCaching": "Enabled"}},
+    {"cache": {"prefixCaching": "Disabled"}},
+    {"cache": {"dtype": "fp8"}},
+    {"cache": {"dtype": "auto"}},
+    {"quality": "Lossless"},
+    {"workload": {"contextLength": 2048, "concurrency": 9, "typicalTokens": 512}},
+    {"workload": {"contextLength": 2048, "concurrency": 8, "typicalTokens": 513}},
+    {"workload": {"contextLength": 2049, "concurrency": 8, "typicalTokens": 512}},
+    {"template": {"nodeSelector": {"a": "b"}}},
+]
+
+
+def test_plans_with_one_hash_are_equal() -> None:
+    """A ConfigMap is found by the hash and cannot be changed: what differs in a plan must be in it."""
+    plans: dict[str, Any] = {}
+    for fields in DEMANDS:
+        found = decide(subject(**fields), nodes=[node(labels={"a": "b"})], before=())
+        assert isinstance(found, Decision), found
+        assert plans.setdefault(found.plan_hash, found.kept.plan) == found.kept.plan, fields
+    assert len(plans) >= 6

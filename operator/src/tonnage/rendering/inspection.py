@@ -12,6 +12,7 @@ from tonnage.rendering.hub import hub_environment
 from tonnage.rendering.names import (
     INSPECT,
     MODEL,
+    PLACEMENT,
     REFRESH_MODEL,
     REFRESHED,
     Manifest,
@@ -82,8 +83,9 @@ def build_inspection(
         component=INSPECT,
         extra_labels={MODEL: reading.access},
     )
+    meta["annotations"] = {PLACEMENT: short_hash(placement(spec))}
     if reading.refreshed:
-        meta["annotations"] = {REFRESHED: reading.refreshed}
+        meta["annotations"][REFRESHED] = reading.refreshed
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -112,6 +114,12 @@ def _placement(spec: Spec, *, tolerated: Sequence[str]) -> Manifest:
     if not tolerated:
         return found
     return {**found, "tolerations": with_tolerations(found.get("tolerations", []), keys=tolerated)}
+
+
+def is_placed_alike(job: Manifest, spec: Spec) -> bool:
+    """Would an inspection for this spec run on the same nodes by the same means as this Job's pod?"""
+    noted = job["metadata"].get("annotations", {}).get(PLACEMENT)
+    return bool(noted == short_hash(placement(spec)))
 
 
 def _build_reader(spec: Spec, *, settings: Settings) -> Manifest:

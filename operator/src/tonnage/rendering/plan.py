@@ -11,6 +11,7 @@ from typing import Any
 
 from tonnage.api.texts import REASON_BYTES, SENTENCE_BYTES, WORD_BYTES, clipped
 from tonnage.api.v1alpha1 import Spec
+from tonnage.api.workload import PrefixCaching
 from tonnage.gpus.inventory import Access, Sharing, Vendor
 from tonnage.models import ConfigError, ModelProfile, ResolvedModel
 from tonnage.models.wire import from_wire
@@ -154,13 +155,13 @@ class Kept:
 
 
 def hash_of(kept: Kept, *, spec: Spec) -> str:
-    """Identity of a plan: whatever the worker reads from its plan file enters."""
+    """Identity of a plan: whatever the worker reads from its plan file, and all that its pod is made from."""
     return short_hash(_content(kept, spec=spec, plan_hash=""))
 
 
 def _content(kept: Kept, *, spec: Spec, plan_hash: str) -> dict[str, Any]:
     plan = kept.plan
-    content = {
+    content: dict[str, Any] = {
         "schema": SCHEMA,
         "hash": plan_hash,
         "model": {"source": kept.source, "revision": kept.revision},
@@ -180,6 +181,9 @@ def _content(kept: Kept, *, spec: Spec, plan_hash: str) -> dict[str, Any]:
         },
         "plan": build_plan_status(plan, plan_hash=plan_hash),
     }
+    if spec.cache.prefix_caching is PrefixCaching.DISABLED:
+        # nothing else of a plan differs without it
+        content["prefixCaching"] = False
     return content if plan.gpu is None else {**content, "gpu": dataclasses.asdict(plan.gpu)}
 
 

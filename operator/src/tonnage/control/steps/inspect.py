@@ -15,7 +15,7 @@ from tonnage.control.world import Inspection, Known, Pass, World
 from tonnage.gpus.placement import NodeSelection, select_nodes
 from tonnage.models import ResolvedModel
 from tonnage.planning.rules import no_usable_node
-from tonnage.rendering.inspection import Reading, build_inspection, inspection_name
+from tonnage.rendering.inspection import Reading, build_inspection, inspection_name, is_placed_alike
 from tonnage.rendering.names import COMPONENT, DEPLOYMENT, INSPECT, REFRESHED
 from tonnage.rendering.observations import Pod, Termination
 
@@ -31,7 +31,7 @@ async def inspect_model(p: Pass, world: World, *, spec: Spec, reading: Reading) 
     """Look at the Job's pod, or start the Job; None, and ModelResolved, while there is no result."""
     inspection = world.inspection(p.key[0], reading)
     own = own_child(p, world, JOB, inspection_name(p.owner, reading))
-    job = own or _job_of_another(p, world, reading=reading)
+    job = own or _job_of_another(p, world, spec=spec, reading=reading)
     if job is None:
         return await _start(p, world, spec=spec, reading=reading, inspection=inspection)
     pod = _pod_of(world, job)
@@ -78,11 +78,15 @@ def _tell(p: Pass, inspection: Inspection, failure: Failure | None) -> None:
         p.findings[kind] = Finding(kind, None, "Inspecting", inspection.progress)
 
 
-def _job_of_another(p: Pass, world: World, *, reading: Reading) -> Object | None:
-    """The Job by which another object of the namespace reads the same model."""
+def _job_of_another(p: Pass, world: World, *, spec: Spec, reading: Reading) -> Object | None:
+    """The Job by which another object of the namespace reads the same model.
+
+    Not one whose pod runs elsewhere or by other means: it may never come to run, for reasons of its owner's.
+    """
     for owner, job in world.store.of_model(JOB, namespace=p.key[0], model=reading.access):
         asked = job["metadata"].get("annotations", {}).get(REFRESHED, "")
-        if owner != p.key and asked == reading.refreshed and "deletionTimestamp" not in job["metadata"]:
+        alike = asked == reading.refreshed and is_placed_alike(job, spec)
+        if owner != p.key and alike and "deletionTimestamp" not in job["metadata"]:
             return job
     return None
 
