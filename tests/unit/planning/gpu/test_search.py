@@ -184,11 +184,8 @@ def test_no_figure_depends_on_how_many_nodes_there_are(asked: GpuQuestion, other
         for each in asked.pools
     )
     before, after = as_plan(asked), as_plan(replace(asked, pools=wider))
-    if isinstance(before, Rejection):
-        return
-    assert isinstance(after, Plan)
-    # What is said of replicas over more nodes than there were may differ.
-    assert replace(before, alternatives=()) == replace(after, alternatives=())
+    if isinstance(before, Plan):
+        assert as_bytes(before) == as_bytes(after)
 
 
 def test_what_others_take_changes_only_which_candidate_is_taken() -> None:

@@ -81,8 +81,15 @@ def alternatives(question: GpuQuestion, found: Found) -> tuple[Alternative, ...]
 
 
 def _lost_step(question: GpuQuestion, found: StepFound) -> Alternative | None:
-    """What became of a less lossy step, None where no pool takes it at all."""
-    closest = nearest(question, found.lost)
+    """What became of a less lossy step, None where no pool takes it at all.
+
+    On one node, where there is such a choice: how many nodes could share a replica changes when one joins,
+    and what a plan says must not, since it is a part of the plan.
+    """
+    on_one = [each for each in found.lost if each.choice is None or each.choice.nodes == 1]
+    closest = nearest(question, on_one)
+    if closest is None or closest.choice is None:
+        closest = nearest(question, found.lost)
     if closest is None or closest.choice is None:
         return None
     if not closest.fits:
