@@ -102,6 +102,24 @@ def test_free_is_allocatable_less_what_bound_pods_hold() -> None:
     assert found["h100-0"].memory_bytes == (1990 - 65) * GIB
 
 
+@pytest.mark.parametrize(
+    ("placement", "free"),
+    [
+        (Placement(cpu_millis=2000, memory_bytes=GIB), 7),
+        (Placement(cpu_millis=2001), 0),
+        (Placement(memory_bytes=GIB + 1), 0),
+    ],
+)
+def test_devices_are_not_free_where_a_pod_would_not_get_its_cpu_or_memory(
+    placement: Placement, free: int
+) -> None:
+    """kube-scheduler would leave it pending."""
+    busy = holder("h100-0", 1, cpu_millis=188_000, memory_bytes=1989 * GIB)
+    inventory = take_inventory([node("h100-0")], pods=[busy], placement=placement)
+    assert (inventory.pools[0].free, inventory.pools[0].devices) == (free, 8)
+    assert reasons(inventory) == ({} if free else {"h100-0": ["Crowded"]})
+
+
 def test_a_pod_holds_of_its_resource_only() -> None:
     pods = (holder("mig-mixed-0", 2, resource="nvidia.com/mig-1g.10gb"),)
     inventory = replace(real(), pods=pods).inventory()

@@ -176,7 +176,11 @@ def _add(pools: _Pools, node: Node, offer: Offer, use: NodeUse, placement: Place
         return
     taken = use.resources.get(resource, 0) + offer.taken
     pools.problems.extend(_unhealthy(node, offer))
-    pools.add(offer.pool, _pool_node(node, use, devices=offer.devices, taken=taken))
+    part = _pool_node(node, use, devices=offer.devices, taken=taken)
+    if part.free and (part.cpu_millis < placement.cpu_millis or part.memory_bytes < placement.memory_bytes):
+        pools.problems.append(_crowded(part, offer))
+        part = replace(part, free=0)
+    pools.add(offer.pool, part)
 
 
 def _pool_node(node: Node, use: NodeUse, *, devices: int, taken: int) -> PoolNode:
@@ -187,6 +191,12 @@ def _pool_node(node: Node, use: NodeUse, *, devices: int, taken: int) -> PoolNod
         cpu_millis=max(node.cpu_allocatable_millis - use.cpu_millis, 0),
         memory_bytes=max(node.memory_allocatable_bytes - use.memory_bytes, 0),
     )
+
+
+def _crowded(part: PoolNode, offer: Offer) -> Problem:
+    what = f"{part.free} of {offer.pool.name}" if offer.pool.vendor is not Vendor.CPU else "the node"
+    message = _CROWDED.format(what, part.cpu_millis / 1000, part.memory_bytes / 2**30)
+    return Problem(node=part.name, reason=Reason.CROWDED, message=message)
 
 
 def _offers(
@@ -261,6 +271,10 @@ _REMEDIES: Final = {
     Reason.TAINTED: "Add the toleration to template.tolerations if it should be used",
     Reason.TOO_SMALL: "Lower the request if it should be used",
 }
+_CROWDED: Final = (
+    "{} cannot be given to a pod now: {:g} CPUs and {:.2f} GiB of main memory are all that other pods leave; "
+    "move them, or lower template.resources"
+)
 _UNHEALTHY: Final = (
     "{} of {} devices of {} are not allocatable: look for failed devices in the log of the device plugin on "
     "the node"

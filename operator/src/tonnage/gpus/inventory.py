@@ -41,7 +41,7 @@ class PoolNode:
     """One node's part of a pool: devices in all and free now, and what pods may still request beside them.
 
     A device that a bound pod holds is not free; nor is one that an accepted plan has reserved, once
-    reservations were taken off.
+    reservations were taken off; and none is where a pod would not get the CPU or memory that it requests.
     """
 
     name: str
@@ -119,6 +119,7 @@ class Reason(StrEnum):
     NOT_SELECTED = "NotSelected"
     TAINTED = "Tainted"
     TOO_SMALL = "TooSmall"
+    CROWDED = "Crowded"
     NO_PRODUCT_LABEL = "NoProductLabel"
     UNKNOWN_PRODUCT = "UnknownProduct"
     MIXED_PRODUCTS = "MixedProducts"
