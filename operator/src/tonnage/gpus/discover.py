@@ -174,22 +174,23 @@ def _add(pools: _Pools, node: Node, offer: Offer, use: NodeUse, placement: Place
     if obstacle is not None:
         pools.problems.append(_obstructed(node, offer, obstacle.reason, obstacle.why))
         return
-    taken = use.resources.get(resource, 0) + offer.taken
     pools.problems.extend(_unhealthy(node, offer))
-    part = _pool_node(node, use, devices=offer.devices, taken=taken)
+    part = _pool_node(node, use, offer)
     if part.free and (part.cpu_millis < placement.cpu_millis or part.memory_bytes < placement.memory_bytes):
         pools.problems.append(_crowded(part, offer))
         part = replace(part, free=0)
     pools.add(offer.pool, part)
 
 
-def _pool_node(node: Node, use: NodeUse, *, devices: int, taken: int) -> PoolNode:
+def _pool_node(node: Node, use: NodeUse, offer: Offer) -> PoolNode:
+    resource = offer.pool.resource
     return PoolNode(
         name=node.name,
-        devices=devices,
-        free=max(devices - taken, 0),
+        devices=offer.devices,
+        free=max(offer.devices - use.resources.get(resource, 0) - offer.taken, 0),
         cpu_millis=max(node.cpu_allocatable_millis - use.cpu_millis, 0),
         memory_bytes=max(node.memory_allocatable_bytes - use.memory_bytes, 0),
+        ours=use.ours.get(resource, 0) + offer.ours,
     )
 
 

@@ -44,7 +44,18 @@ _TYPES: Final[Mapping[tuple[str, str], _Type]] = {
 }
 _DRIVERS: Final = frozenset(driver for driver, _ in _TYPES)
 _PRODUCT: Final = "productName"
-_Ref = tuple[str, str, str]
+_Held = dict[tuple[str, str, str], bool]
+"""The devices that claims hold, and whether it is one of an LLMDeployment."""
+
+
+class _State(NamedTuple):
+    """Of a device: whether a claim has it, or a part of it, and whether it is one of an LLMDeployment."""
+
+    is_taken: bool
+    is_ours: bool
+
+
+_FREE: Final = _State(is_taken=False, is_ours=False)
 
 
 @dataclass(slots=True)
@@ -107,7 +118,7 @@ def read_slices(
     slices: Iterable[ResourceSlice], *, claims: Iterable[ResourceClaim], classes: Iterable[DeviceClass]
 ) -> Published:
     """What drivers publish, less what claims hold."""
-    held: set[_Ref] = {ref for claim in claims for ref in claim.devices}
+    held: _Held = {ref: bool(claim.deployment) for claim in claims for ref in claim.devices}
     result, kinds = Published(), _Kinds(classes)
     for pool in _pools(each for each in slices if each.driver in _DRIVERS):
         doubt = _doubt(pool)
@@ -117,8 +128,8 @@ def read_slices(
             node = one.node or one.pool
             result.problems.append(Problem(node=node, reason=Reason.SLICES_INCOMPLETE, message=message))
             result.nodes.update(one.node for one in pool if one.node)
-        for alike, counts in _count(pool, held).items():
-            _add(result, alike, counts, None if doubt else kinds)
+        for alike, states in _count(pool, held).items():
+            _add(result, alike, states, None if doubt else kinds)
     return result
 
 
@@ -142,8 +153,8 @@ def _doubt(pool: Sequence[ResourceSlice]) -> str:
     return "" if len(set(names)) == len(names) else "a device twice"
 
 
-def _count(pool: Sequence[ResourceSlice], held: set[_Ref]) -> dict[_Alike, list[bool]]:
-    """The pool's devices of known types: for each whether a claim has it, or a part of it.
+def _count(pool: Sequence[ResourceSlice], held: _Held) -> dict[_Alike, list[_State]]:
+    """The pool's devices of known types.
 
     Of devices that share counters as many are counted as can be allocated together, the largest first: the
     whole, and not its parts. Those that are free can be allocated together too.
@@ -153,13 +164,15 @@ def _count(pool: Sequence[ResourceSlice], held: set[_Ref]) -> dict[_Alike, list[
     if any(device.consumes for _, device in devices):
         counters = _Counters(pool, held)
         devices.sort(key=lambda each: _size(each[1]), reverse=True)
-    found: dict[_Alike, list[bool]] = {}
+    found: dict[_Alike, list[_State]] = {}
     for one, device in devices:
         kind = _TYPES.get((one.driver, device.attributes.get("type", "")))
         if kind is None or (counters and not counters.count(device)):
             continue
-        free = (one.driver, one.pool, device.name) not in held and (not counters or counters.allocate(device))
-        found.setdefault(_alike(one, device, kind), []).append(not free)
+        ref = (one.driver, one.pool, device.name)
+        is_free = ref not in held and (not counters or counters.allocate(device))
+        state = _FREE if is_free else _State(is_taken=True, is_ours=held.get(ref, False))
+        found.setdefault(_alike(one, device, kind), []).append(state)
     return found
 
 
@@ -186,7 +199,7 @@ class _Counters:
     """Shared counters of a pool: what is left of them beside the devices that were counted, and beside those
     that claims hold."""
 
-    def __init__(self, pool: Sequence[ResourceSlice], held: set[_Ref]) -> None:
+    def __init__(self, pool: Sequence[ResourceSlice], held: _Held) -> None:
         self.whole = Tally(
             {(each.counter_set, each.counter): each.amount for one in pool for each in one.counters}
         )
@@ -221,13 +234,13 @@ def _draw(counters: Tally[tuple[str, str]], device: Device) -> None:
         counters[each.counter_set, each.counter] -= each.amount
 
 
-def _add(result: Published, alike: _Alike, counts: Sequence[bool], kinds: _Kinds | None) -> None:
+def _add(result: Published, alike: _Alike, states: Sequence[_State], kinds: _Kinds | None) -> None:
     """Count devices that are alike on a node as one offer; without `kinds`, as devices that are there and
     are not offered."""
     if not alike.node:
-        result.problems.append(_nowhere(alike, len(counts)))
+        result.problems.append(_nowhere(alike, len(states)))
         return
-    taken = sum(counts)
+    taken = sum(each.is_taken for each in states)
     result.nodes.add(alike.node)
     result.held[alike.node, alike.type.vendor] += taken
     if kinds is None:
@@ -237,7 +250,10 @@ def _add(result: Published, alike: _Alike, counts: Sequence[bool], kinds: _Kinds
     if pool is not None:
         offers = result.offers.setdefault(alike.node, {})
         before = offers.get(pool.name, Offer(pool, 0))
-        offers[pool.name] = Offer(pool, before.devices + len(counts), before.taken + taken)
+        ours = sum(each.is_ours for each in states)
+        offers[pool.name] = Offer(
+            pool, before.devices + len(states), before.taken + taken, before.ours + ours
+        )
 
 
 def _kind(

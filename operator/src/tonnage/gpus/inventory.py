@@ -42,6 +42,7 @@ class PoolNode:
 
     A device that a bound pod holds is not free; nor is one that an accepted plan has reserved, once
     reservations were taken off; and none is where a pod would not get the CPU or memory that it requests.
+    `ours` are those that pods of LLMDeployments hold.
     """
 
     name: str
@@ -49,6 +50,7 @@ class PoolNode:
     free: int
     cpu_millis: int
     memory_bytes: int
+    ours: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,11 +19,12 @@ _RESOURCES: Final = frozenset({"nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/i
 @dataclass(frozen=True, slots=True)
 class Offer:
     """Devices of a pool that a node has. `pool` has no nodes yet. `taken` is of what is not seen as requests
-    of pods: devices that ResourceClaims hold."""
+    of pods: devices that ResourceClaims hold, and `ours` those that claims of LLMDeployments do."""
 
     pool: Pool
     devices: int
     taken: int = 0
+    ours: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,11 +32,12 @@ class PodUse:
 
 @dataclass(slots=True)
 class NodeUse:
-    """The sum of what bound pods request of one node."""
+    """The sum of what bound pods request of one node; `ours` what those of LLMDeployments do."""
 
     cpu_millis: int = 0
     memory_bytes: int = 0
     resources: dict[str, int] = field(default_factory=dict)
+    ours: dict[str, int] = field(default_factory=dict)
 
 
 def uses_by_node(pods: Iterable[PodUse]) -> dict[str, NodeUse]:
@@ -52,4 +53,6 @@ def uses_by_node(pods: Iterable[PodUse]) -> dict[str, NodeUse]:
         use.memory_bytes += pod.memory_bytes
         for name, count in pod.resources.items():
             use.resources[name] = use.resources.get(name, 0) + count
+            if pod.deployment:
+                use.ours[name] = use.ours.get(name, 0) + count
     return uses

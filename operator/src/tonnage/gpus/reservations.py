@@ -1,9 +1,9 @@
 """Who may count on which devices: accepted plans whose pods are not bound yet, and objects that still wait.
 
 Pods that are bound are in the inventory already. A pod takes all its devices on one node, so what counts is
-not how many are free but how many pods find a node. Pods go to nodes in one fixed order, the fullest first:
-what an object would be given does not change when those behind it are taken off too, so that every order of
-asking ends the same.
+not how many are free but how many pods find a node. Pods go to nodes in one fixed order, those first that
+others than LLMDeployments have filled most: what an object would be given does not change when those behind
+it are taken off too, nor when pods are bound, so that every order of asking ends the same.
 """
 
 from __future__ import annotations
@@ -204,9 +204,10 @@ class _Room:
 
 
 def _fullest_first(pool: Pool) -> list[str]:
-    """Names of the nodes with devices free, those with the fewest first, so that whole nodes stay whole."""
+    """Names of the nodes with devices free, those with the fewest first, so that whole nodes stay whole.
+    Devices of our own pods count as free, since the order must not change when a pod is bound."""
     usable = (node for node in pool.nodes if node.free)
-    return [node.name for node in sorted(usable, key=lambda node: (node.free, node.name))]
+    return [node.name for node in sorted(usable, key=lambda node: (node.free + node.ours, node.name))]
 
 
 def _count(number: int, thing: str) -> str:
