@@ -137,7 +137,7 @@ class _Reading:
             accelerator=product.card,
             access=Access.RESOURCE,
             resource=self.resource,
-            pins=self._pins(product, memory, shared=clients > 1),
+            pins=self._pins(product, memory, sharing),
             usual=_usual(self.prefix),
             compute_capability=capability,
             sharing=sharing,
@@ -196,9 +196,12 @@ class _Reading:
     def _capability_text(self) -> str:
         return ".".join(self.labels.get(f"{GPU}.compute.{end}", "") for end in ("major", "minor"))
 
-    def _pins(self, product: _Product, memory: Memory, *, shared: bool) -> dict[str, str]:
+    def _pins(self, product: _Product, memory: Memory, sharing: Sharing) -> dict[str, str]:
+        """The labels that pods are pinned by. How devices are shared is one for MPS only: that it is time
+        slicing, older versions of GPU feature discovery do not say."""
         pins = dict([product.pin])
-        also = list(_sharing_labels(self.prefix, gke=product.gke)) if shared else []
+        clients, how = _sharing_labels(self.prefix, gke=product.gke)
+        also = {Sharing.MPS: [clients, how], Sharing.TIME_SLICING: [clients]}.get(sharing, [])
         also += [GKE_PROFILE] if product.gke and product.profile else []
         also += [f"{self.prefix}.memory"] if memory.own_bytes else []
         return pins | {key: self.labels[key] for key in also if key in self.labels}
