@@ -107,6 +107,31 @@ def test_what_a_pod_takes_is_counted_as_kubernetes_does(
     assert (use.cpu_millis, use.memory_bytes, use.resources) == taken
 
 
+@pytest.mark.parametrize(
+    ("has", "allocated", "reason", "cpu_millis"),
+    [
+        ({"cpu": "4"}, {"cpu": "4"}, "", 4000),  # is made smaller
+        ({"cpu": "1"}, {"cpu": "1"}, "Deferred", 2000),  # waits to be made larger
+        ({"cpu": "1"}, {"cpu": "3"}, "", 3000),
+        ({"cpu": "1"}, {"cpu": "1"}, "Infeasible", 1000),  # never becomes larger here
+        (None, None, "", 2000),  # an older kubelet tells nothing
+    ],
+)
+@pytest.mark.parametrize("sidecar", [False, True])
+def test_a_container_that_is_resized_takes_what_it_has_and_will_have(
+    has: dict[str, str] | None, allocated: dict[str, str] | None, reason: str, cpu_millis: int, sidecar: bool
+) -> None:
+    one = container({"cpu": "2", GPU: "1"}, name="x")
+    body = pod(initContainers=[{**one, "restartPolicy": "Always"}]) if sidecar else pod(one)
+    status = {"name": "x", "resources": {"requests": has} if has else None, "allocatedResources": allocated}
+    body["status"] = {
+        "initContainerStatuses" if sidecar else "containerStatuses": [status],
+        "conditions": [{"type": "PodResizePending", "status": "True", "reason": reason}] if reason else [],
+    }
+    use = pod_use(body)
+    assert (use.cpu_millis, use.resources) == (cpu_millis, {GPU: 1})
+
+
 def test_where_a_pod_runs_and_whose_it_is() -> None:
     body = pod(
         nodeName="n1",
@@ -226,3 +251,29 @@ def test_missing_parts_never_raise(data: st.DataObject) -> None:
     spec, status = (spoiled(body.get(key, {}), data.draw) for key in ("spec", "status"))
     broken = {**body, "spec": spec, "status": status}
     clusters.read([broken]).inventory()
+
+
+BUSY = pod(
+    container({"cpu": "1", GPU: "1"}, name="x", resizePolicy=[]),
+    initContainers=[container({"memory": "1Gi"}, name="y", restartPolicy="Always"), container({GPU: "2"})],
+    resources={"requests": {"cpu": "4"}},
+    overhead={"cpu": "250m"},
+    resourceClaims=[{"name": "x", "resourceClaimName": "mine"}],
+    nodeName="n1",
+) | {
+    "status": {
+        "phase": "Running",
+        "containerStatuses": [{"name": "x", "resources": {"requests": {"cpu": "1"}}}],
+        "initContainerStatuses": [{"name": "y", "allocatedResources": {"cpu": "1"}, "resources": {}}],
+        "conditions": [{"type": "PodResizePending", "reason": "Infeasible"}],
+        "resourceClaimStatuses": [{"name": "y", "resourceClaimName": "p-y-1"}],
+        "extendedResourceClaimStatus": {"resourceClaimName": "p-extended"},
+    }
+}
+
+
+@given(data=st.data())
+def test_missing_parts_of_pods_never_raise_and_take_nothing_back(data: st.DataObject) -> None:
+    spec, status = (spoiled(BUSY[key], data.draw) for key in ("spec", "status"))
+    use = pod_use({**BUSY, "spec": spec, "status": status})
+    assert min(use.cpu_millis, use.memory_bytes, *use.resources.values()) >= 0

@@ -16,6 +16,7 @@ from tonnage.rendering.names import CONTAINERS, DEPLOYMENT, MANAGED_BY, MANAGER
 from tonnage.rendering.observations import Pod, Termination
 
 _TOO_LARGE: Final = 2**63
+_Resized = dict[str, tuple[dict[str, int], bool]]
 
 
 def pod_record(body: Mapping[str, Any]) -> Pod:
@@ -90,10 +91,11 @@ def pod_use(body: Mapping[str, Any]) -> PodUse:
     """What a Pod takes of its node, counted as PodRequests of k8s.io/component-helpers/resource does.
 
     Containers and sidecars together, or one init container with the sidecars started before it, whichever is
-    more; the pod's overhead; requests of the whole pod in place of the sum, where it states them.
+    more; the pod's overhead; requests of the whole pod in place of the sum, where it states them. While a
+    container is resized, what it has had and what it will have, whichever is more.
     """
     meta, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
-    requests = _pod_requests(spec)
+    requests = _pod_requests(spec, resized=_resized(status))
     labels = meta.get("labels") or {}
     return PodUse(
         namespace=meta.get("namespace", ""),
@@ -109,12 +111,13 @@ def pod_use(body: Mapping[str, Any]) -> PodUse:
     )
 
 
-def _pod_requests(spec: Mapping[str, Any]) -> dict[str, int]:
+def _pod_requests(spec: Mapping[str, Any], *, resized: _Resized) -> dict[str, int]:
     sidecars: dict[str, int] = {}
     most: dict[str, int] = {}
     for container in spec.get("initContainers") or ():
         requests = _requests(container)
         if container.get("restartPolicy") == "Always":
+            _resize(requests, resized.get(container.get("name", "")))
             _add(sidecars, requests)
             requests = sidecars
         else:
@@ -122,12 +125,38 @@ def _pod_requests(spec: Mapping[str, Any]) -> dict[str, int]:
         _raise(most, requests)
     total = dict(sidecars)
     for container in spec.get("containers") or ():
-        _add(total, _requests(container))
+        requests = _requests(container)
+        _resize(requests, resized.get(container.get("name", "")))
+        _add(total, requests)
     _raise(total, most)
     whole = _requests(spec)
     total.update({name: whole[name] for name in ("cpu", "memory") if name in whole})
     _add(total, _amounts(spec.get("overhead") or {}))
     return total
+
+
+def _resized(status: Mapping[str, Any]) -> _Resized:
+    """What containers have, by name, where the kubelet tells; and whether it can give them what they ask
+    for now."""
+    conditions = status.get("conditions") or ()
+    pending = [c.get("reason") for c in conditions if c.get("type") == "PodResizePending"]
+    found: _Resized = {}
+    for one in (*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())):
+        if one.get("resources"):
+            has = _amounts(one["resources"].get("requests") or {})
+            _raise(has, _amounts(one.get("allocatedResources") or {}))
+            found[one.get("name", "")] = has, pending == ["Infeasible"]
+    return found
+
+
+def _resize(requests: dict[str, int], resized: tuple[dict[str, int], bool] | None) -> None:
+    if resized is None:
+        return
+    has, infeasible = resized
+    if infeasible:
+        requests.update(has)
+    else:
+        _raise(requests, has)
 
 
 def _requests(container: Mapping[str, Any]) -> dict[str, int]:
