@@ -8,11 +8,16 @@ import shutil
 import sys
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from harness import lifecycle
 from harness.cluster import Cluster
 from harness.paths import BIN
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("tonnage", deadline=None)
+hypothesis.settings.load_profile("tonnage")
 
 
 @pytest.fixture(scope="session")

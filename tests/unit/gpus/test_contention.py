@@ -88,7 +88,7 @@ def worlds(draw: st.DrawFn) -> World:
     return World(nodes=nodes, waiting=needs)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(world=worlds(), data=st.data())
 def test_fifty_objects_settle_without_a_double_booking_in_order_of_priority(
     world: World, data: st.DataObject
@@ -114,7 +114,7 @@ def test_fifty_objects_settle_without_a_double_booking_in_order_of_priority(
         assert settle(left, waiting=[needs[loser.key]]).refused
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(world=worlds(), data=st.data())
 def test_what_is_freed_goes_to_the_first_that_waits_without_a_human(
     world: World, data: st.DataObject

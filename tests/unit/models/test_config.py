@@ -306,7 +306,7 @@ ANYTHING = st.recursive(
 FIELD_NAMES = sorted({key for config in published_configs().values() for key in config})
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     base=st.sampled_from(sorted(published_configs())),
     changes=st.dictionaries(st.sampled_from(FIELD_NAMES), ANYTHING, max_size=6),
@@ -330,7 +330,7 @@ def test_hostile_configs_raise_nothing_but_config_error(
         assert 1 <= read.default_context_tokens <= read.max_context_tokens
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(value=ANYTHING)
 def test_any_json_text_is_read_or_refused(value: Any) -> None:
     read = outcome(lambda: parse_json(json.dumps(value).encode(), what="config.json"))

@@ -121,7 +121,7 @@ WEIGHTS = st.builds(
 PROFILES = st.builds(ModelProfile, shape=SHAPES, weights=WEIGHTS)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(PROFILES)
 def test_round_trip_within_the_size(profile: ModelProfile) -> None:
     line = encode_wire(profile)
@@ -237,7 +237,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     changes=st.dictionaries(st.sampled_from(sorted(to_wire(profile_of(smollm2_config())))), JSON, max_size=4)
 )

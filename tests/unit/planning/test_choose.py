@@ -264,7 +264,7 @@ WINDOWED = profile_of(
 MODELS = st.sampled_from([SMOLLM2, WINDOWED])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(DEMANDS, MODELS, st.integers(1, 64 * 1024))
 def test_a_plan_holds_the_workload_and_fits_a_node(demand: Demand, model: Any, mib: int) -> None:
     nodes = (node(memory_allocatable_bytes=mib * MIB),)
@@ -281,7 +281,7 @@ def test_a_plan_holds_the_workload_and_fits_a_node(demand: Demand, model: Any, m
         assert found.reason in {"NotEnoughMemory", "InvalidDemand", "KvDtypeNotAllowed"}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(DEMANDS, MODELS, st.integers(1, 8191))
 def test_a_longer_context_never_needs_less(demand: Demand, model: Any, length: int) -> None:
     nodes = (node(gib=100_000),)

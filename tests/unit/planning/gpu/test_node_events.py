@@ -52,7 +52,7 @@ def changed(draw: st.DrawFn, pool: Pool, kept: set[str]) -> Pool:
     return replace(pool, nodes=tuple(nodes))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(asked=questions(), data=st.data())
 def test_node_events_that_free_nothing_never_change_a_plan(asked: GpuQuestion, data: st.DataObject) -> None:
     before = as_plan(asked)

@@ -92,7 +92,7 @@ def test_what_nothing_would_help_says_only_what_is_missing() -> None:
     assert not found.numbers
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(asked=questions())
 def test_whatever_is_named_was_found(asked: GpuQuestion) -> None:
     found = as_plan(asked)

@@ -85,7 +85,7 @@ def as_bytes(found: Plan | Rejection) -> bytes:
     return json.dumps(dataclasses.asdict(found)).encode()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(asked=questions())
 def test_nothing_is_missed_by_leaving_things_out(asked: GpuQuestion) -> None:
     everything = best_of_everything(asked)
@@ -99,7 +99,7 @@ def test_nothing_is_missed_by_leaving_things_out(asked: GpuQuestion) -> None:
         assert not possible(asked)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(asked=questions(), data=st.data())
 def test_the_same_question_in_any_order_has_the_same_answer_byte_for_byte(
     asked: GpuQuestion, data: st.DataObject
@@ -111,7 +111,7 @@ def test_the_same_question_in_any_order_has_the_same_answer_byte_for_byte(
     assert as_bytes(as_plan(replace(asked, pools=tuple(shuffled)))) == as_bytes(as_plan(asked))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(asked=questions())
 def test_a_plan_obeys_every_rule_and_the_engine_makes_of_it_what_it_says(asked: GpuQuestion) -> None:
     found = as_plan(asked)
@@ -155,7 +155,7 @@ def standing(asked: GpuQuestion) -> tuple[int, int] | None:
     return None if chosen is None else (steps(asked).index(chosen.choice.step), chosen.choice.gpus)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(asked=questions(), more=st.integers(1, 64))
 def test_more_memory_never_makes_it_worse(asked: GpuQuestion, more: int) -> None:
     larger = tuple(
@@ -165,7 +165,7 @@ def test_more_memory_never_makes_it_worse(asked: GpuQuestion, more: int) -> None
     assert before is None or (after is not None and after <= before)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(asked=questions(), more=st.integers(1, 500))
 def test_more_requests_never_make_it_better(asked: GpuQuestion, more: int) -> None:
     busier = replace(asked, demand=replace(asked.demand, concurrency=asked.demand.concurrency + more))
@@ -173,7 +173,7 @@ def test_more_requests_never_make_it_better(asked: GpuQuestion, more: int) -> No
     assert after is None or (before is not None and before <= after)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(asked=questions(), others=st.integers(1, 5))
 def test_no_figure_depends_on_how_many_nodes_there_are(asked: GpuQuestion, others: int) -> None:
     wider = tuple(
