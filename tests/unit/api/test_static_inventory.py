@@ -150,6 +150,16 @@ def test_names_are_unique() -> None:
     ]
 
 
+def test_pools_of_one_name_are_refused() -> None:
+    """Of one product by two resources, or with labels that are spelled in two ways."""
+    intel = {**H100, "resource": "gpu.intel.com/i915"}
+    spelled = {**H100, "nodeLabels": {"nvidia.com/gpu.product": "NVIDIA_H100_80GB_HBM3"}}
+    for other in (intel, spelled):
+        found = read_static({"pools": [H100, other]})
+        assert isinstance(found, tuple)
+        assert found[0].startswith("inventory.pools[1]: pools[0] is called nvidia-h100-80gb-hbm3 too")
+
+
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

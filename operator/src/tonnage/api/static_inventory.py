@@ -53,10 +53,18 @@ def read_static(values: Any) -> Inventory | tuple[str, ...]:
 
 
 def _overlaps(pools: Sequence[Pool | None]) -> list[str]:
-    """Pools between which no pod could choose: the same resource, and no label tells their nodes apart."""
+    """Pools between which no pod could choose: the same resource, and no label tells their nodes apart; and
+    those of one name."""
     faults = []
     for (first, one), (second, other) in combinations(enumerate(pools), 2):
-        if one is None or other is None or one.resource != other.resource:
+        if one is None or other is None:
+            continue
+        if one.name == other.name:
+            faults.append(
+                f"inventory.pools[{second}]: pools[{first}] is called {one.name} too: state another product, "
+                "resource or label"
+            )
+        if one.resource != other.resource:
             continue
         shared = one.node_labels.keys() & other.node_labels.keys()
         if all(one.node_labels[key] == other.node_labels[key] for key in shared):
