@@ -14,17 +14,17 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from tonnage.gpus.cards import Accelerator, accelerator_named
-from tonnage.gpus.inventory import Access, Problem, Reason, Vendor
+from tonnage.gpus.inventory import Access, Reason, Vendor
 from tonnage.gpus.memory import device_memory
 from tonnage.gpus.nodes import Node
 from tonnage.gpus.offers import (
     NAMED_BY_HAND,
+    Found,
     Kind,
-    Offer,
-    build_pool,
-    memory_doubt,
+    found,
     named_by_hand,
     number,
+    refused,
     unknown_product,
 )
 
@@ -43,20 +43,6 @@ def resources_of(node: Node) -> list[str]:
     return [name for name, count in sorted(node.capacity.items()) if count > 0 and name.startswith(_PREFIX)]
 
 
-def find_offers(node: Node) -> tuple[list[Offer], list[Problem]]:
-    """What the node offers of AMD's, and what of it is not believed or not usable."""
-    offers: list[Offer] = []
-    problems: list[Problem] = []
-    for resource in resources_of(node):
-        if resource != GPU:
-            problems.append(_problem(node, Reason.PARTITIONED, _PARTITIONS.format(resource)))
-            continue
-        found, trouble = _read(node)
-        offers.extend(found)
-        problems.extend(trouble)
-    return offers, problems
-
-
 class _Value(NamedTuple):
     """What a label says: the text, how many have it (None: all), and the label itself."""
 
@@ -65,21 +51,24 @@ class _Value(NamedTuple):
     pin: tuple[str, str]
 
 
-def _read(node: Node) -> tuple[list[Offer], list[Problem]]:
+def read(node: Node, resource: str) -> Found:
+    """What a resource of the node is, by the node's labels."""
+    if resource != GPU:
+        return refused(node, Reason.PARTITIONED, _PARTITIONS.format(resource))
     named = [_values(node.labels, key) for key in (PRODUCT, DEVICE_ID)]
     if any(len(values) > 1 for values in named):
-        return [], [_problem(node, Reason.MIXED_PRODUCTS, _MIXED)]
+        return refused(node, Reason.MIXED_PRODUCTS, _MIXED)
     product = _product(node.labels, *(values[0] if values else None for values in named))
     if product is None:
-        return [], [_problem(node, Reason.NO_PRODUCT_LABEL, _NO_PRODUCT)]
+        return refused(node, Reason.NO_PRODUCT_LABEL, _NO_PRODUCT)
     name, accelerator, value = product
     if value.devices is not None and value.devices < node.capacity[GPU]:
-        return [], [_problem(node, Reason.MIXED_PRODUCTS, _MIXED)]
+        return refused(node, Reason.MIXED_PRODUCTS, _MIXED)
     if _is_partitioned(node.labels, accelerator):
-        return [], [_problem(node, Reason.PARTITIONED, _PARTITIONS.format(GPU))]
+        return refused(node, Reason.PARTITIONED, _PARTITIONS.format(GPU))
     memory = device_memory(accelerator, reported_bytes=_vram(node.labels), rounding_bytes=_ROUNDED)
     if memory is None or accelerator is None:
-        return [], [unknown_product(node.name, name, "it is not known what it computes")]
+        return Found(None, (unknown_product(node.name, name, "it is not known what it computes"),))
     kind = Kind(
         vendor=Vendor.AMD,
         product=name,
@@ -89,9 +78,7 @@ def _read(node: Node) -> tuple[list[Offer], list[Problem]]:
         pins=dict([value.pin]),
         usual=frozenset({PRODUCT}),
     )
-    doubt = memory_doubt(node.name, name, memory)
-    offer = Offer(build_pool(kind, memory), node.allocatable.get(GPU, 0))
-    return [offer], [doubt] if doubt else []
+    return found(node, kind, memory)
 
 
 def _product(
@@ -102,9 +89,9 @@ def _product(
         value = _Value(labels[NAMED_BY_HAND], None, (NAMED_BY_HAND, labels[NAMED_BY_HAND]))
         return by_hand.product.replace(" ", "_"), by_hand, value
     for each in (name, device):
-        found = accelerator_named(each.text) if each else None
-        if each is not None and found is not None and found.vendor is Vendor.AMD:
-            return (each.text if each is name else found.product.replace(" ", "_")), found, each
+        known = accelerator_named(each.text) if each else None
+        if each is not None and known is not None and known.vendor is Vendor.AMD:
+            return (each.text if each is name else known.product.replace(" ", "_")), known, each
     unknown = name or device
     return None if unknown is None else (unknown.text, None, unknown)
 
@@ -114,13 +101,13 @@ def _values(labels: Mapping[str, str], key: str) -> list[_Value]:
     for whole in (key, _BETA + key):
         if labels.get(whole):
             return [_Value(labels[whole], None, (whole, labels[whole]))]
-    found: dict[str, _Value] = {}
+    values: dict[str, _Value] = {}
     for label, text in sorted(labels.items()):
         start = label.removeprefix(_BETA)
         if start.startswith(f"{key}."):
             value = start.removeprefix(f"{key}.")
-            found.setdefault(value, _Value(value, number(text), (label, text)))
-    return [found[value] for value in sorted(found)]
+            values.setdefault(value, _Value(value, number(text), (label, text)))
+    return [values[value] for value in sorted(values)]
 
 
 def _vram(labels: Mapping[str, str]) -> int:
@@ -138,10 +125,6 @@ def _is_partitioned(labels: Mapping[str, str], accelerator: Accelerator | None) 
     whole = _COMPUTE_UNITS.get(accelerator.name, 0) if accelerator else 0
     units = _values(labels, f"{GPU}.cu-count")
     return any((number(each.text) or whole) < whole for each in units)
-
-
-def _problem(node: Node, reason: Reason, message: str) -> Problem:
-    return Problem(node=node.name, reason=reason, message=message)
 
 
 _NO_PRODUCT: Final = (

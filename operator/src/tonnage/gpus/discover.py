@@ -237,10 +237,10 @@ def _read(node: Node) -> _Read:
     problems: list[Problem] = []
     vendors = set()
     for vendor, reader in _READERS:
-        if reader.resources_of(node):
-            found, trouble = reader.find_offers(node)
-            offers.extend(found)
-            problems.extend(trouble)
+        for resource in reader.resources_of(node):
+            found = reader.read(node, resource)
+            offers.extend([found.offer] if found.offer else [])
+            problems.extend(found.problems)
             vendors.add(vendor)
     labelled = not _NAMES.isdisjoint(node.labels)
     if labelled and not vendors:

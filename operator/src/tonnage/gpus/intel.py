@@ -13,10 +13,19 @@ from collections.abc import Mapping
 from typing import Final
 
 from tonnage.gpus.cards import Accelerator, accelerator_named
-from tonnage.gpus.inventory import Access, Problem, Reason, Sharing, Vendor
+from tonnage.gpus.inventory import Access, Reason, Sharing, Vendor
 from tonnage.gpus.memory import device_memory
 from tonnage.gpus.nodes import Node
-from tonnage.gpus.offers import NAMED_BY_HAND, Kind, Offer, build_pool, named_by_hand, number, unknown_product
+from tonnage.gpus.offers import (
+    NAMED_BY_HAND,
+    Found,
+    Kind,
+    found,
+    named_by_hand,
+    number,
+    refused,
+    unknown_product,
+)
 
 PRODUCT_LABELS: Final[Mapping[str, str]] = {
     "gpu.intel.com/i915": "gpu.intel.com/product",
@@ -31,34 +40,21 @@ def resources_of(node: Node) -> list[str]:
     return [name for name in PRODUCT_LABELS if node.capacity.get(name, 0) > 0]
 
 
-def find_offers(node: Node) -> tuple[list[Offer], list[Problem]]:
-    """What the node offers of Intel's, and what of it is not believed or not usable."""
-    offers: list[Offer] = []
-    problems: list[Problem] = []
-    for resource in resources_of(node):
-        found = _read(node, resource)
-        if isinstance(found, Problem):
-            problems.append(found)
-        else:
-            offers.append(found)
-    return offers, problems
-
-
-def _read(node: Node, resource: str) -> Offer | Problem:
+def read(node: Node, resource: str) -> Found:
+    """What a resource of the node is, by the node's labels."""
     label = PRODUCT_LABELS[resource]
     by_hand = named_by_hand(node.labels, Vendor.INTEL)
     key = NAMED_BY_HAND if by_hand else label
     text = node.labels.get(key, "")
     if not text:
-        message = _NO_PRODUCT.format(label, resource)
-        return Problem(node=node.name, reason=Reason.NO_PRODUCT_LABEL, message=message)
+        return refused(node, Reason.NO_PRODUCT_LABEL, _NO_PRODUCT.format(label, resource))
     accelerator = by_hand or _of_intel(text)
     memory = device_memory(accelerator, reported_bytes=0)
     if memory is None or accelerator is None:
-        return unknown_product(node.name, text, "no label says its memory")
+        return Found(None, (unknown_product(node.name, text, "no label says its memory"),))
     clients = _clients(node, resource)
     if clients is None:
-        return Problem(node=node.name, reason=Reason.MIXED_PRODUCTS, message=_MORE.format(resource, COUNT))
+        return refused(node, Reason.MIXED_PRODUCTS, _MORE.format(resource, COUNT))
     kind = Kind(
         vendor=Vendor.INTEL,
         product=accelerator.product.replace(" ", "_") if by_hand else text,
@@ -70,12 +66,12 @@ def _read(node: Node, resource: str) -> Offer | Problem:
         sharing=Sharing.TIME_SLICING if clients > 1 else Sharing.NONE,
         clients=clients,
     )
-    return Offer(build_pool(kind, memory), node.allocatable.get(resource, 0))
+    return found(node, kind, memory)
 
 
 def _of_intel(text: str) -> Accelerator | None:
-    found = accelerator_named(text)
-    return found if found is not None and found.vendor is Vendor.INTEL else None
+    known = accelerator_named(text)
+    return known if known is not None and known.vendor is Vendor.INTEL else None
 
 
 def _clients(node: Node, resource: str) -> int | None:

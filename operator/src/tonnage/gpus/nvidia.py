@@ -19,12 +19,12 @@ from tonnage.gpus.mig import Profile, read_profile
 from tonnage.gpus.nodes import Node
 from tonnage.gpus.offers import (
     NAMED_BY_HAND,
+    Found,
     Kind,
-    Offer,
-    build_pool,
-    memory_doubt,
+    found,
     named_by_hand,
     number,
+    refused,
     unknown_product,
 )
 
@@ -62,20 +62,9 @@ def resources_of(node: Node) -> list[str]:
     ]
 
 
-def find_offers(node: Node) -> tuple[list[Offer], list[Problem]]:
-    """What the node offers of NVIDIA's, and what of it is not believed or not usable."""
-    offers: list[Offer] = []
-    problems: list[Problem] = []
-    for resource in resources_of(node):
-        found = _Reading(node, resource).read()
-        offers.extend(found.offers)
-        problems.extend(found.problems)
-    return offers, problems
-
-
-class _Found(NamedTuple):
-    offers: list[Offer]
-    problems: list[Problem]
+def read(node: Node, resource: str) -> Found:
+    """What a resource of the node is, by the node's labels."""
+    return _Reading(node, resource).read()
 
 
 class _Product(NamedTuple):
@@ -98,7 +87,7 @@ class _Reading:
         self.resource = resource
         self.prefix = resource.removesuffix(_SHARED)
 
-    def read(self) -> _Found:
+    def read(self) -> Found:
         product = _product(self.labels, self.prefix)
         if product is None:
             return self._no(Reason.NO_PRODUCT_LABEL, _NO_PRODUCT)
@@ -112,7 +101,7 @@ class _Reading:
             return self._no(Reason.SHARING_UNKNOWN, _SHARING.format(self.resource, self.prefix))
         counted = self._count(clients if sharing is not Sharing.NONE else 1)
         if counted is not None and counted.reason == Reason.MIXED_PRODUCTS:
-            return _Found([], [counted])
+            return Found(None, (counted,))
         return self._offer(product, profile, sharing, clients, counted)
 
     def _offer(
@@ -122,13 +111,13 @@ class _Reading:
         sharing: Sharing,
         clients: int,
         counted: Problem | None,
-    ) -> _Found:
+    ) -> Found:
         capability = self._capability()
         if product.card is not None and capability not in {None, product.card.compute_capability}:
             return self._no(Reason.CONTRADICTION, _CAPABILITY.format(product.name, self._capability_text()))
         memory = self._memory(product, profile)
         if memory is None or (product.card is None and capability is None):
-            return _Found([], [unknown_product(self.node.name, product.name, _UNKNOWN)])
+            return Found(None, (unknown_product(self.node.name, product.name, _UNKNOWN),))
         if profile is not None and sharing is Sharing.NONE:
             sharing = Sharing.MIG
         kind = Kind(
@@ -144,9 +133,8 @@ class _Reading:
             mig_profile=profile.name if profile else "",
             clients=clients,
         )
-        problems = [counted, memory_doubt(self.node.name, product.name, memory)]
-        offer = Offer(build_pool(kind, memory), self.node.allocatable.get(self.resource, 0))
-        return _Found([offer], [problem for problem in problems if problem is not None])
+        offered = found(self.node, kind, memory)
+        return offered._replace(problems=(*offered.problems, *([counted] if counted else [])))
 
     def _memory(self, product: _Product, profile: Profile | None) -> Memory | None:
         reported = (number(self.labels.get(f"{self.prefix}.memory")) or 0) * _MIB
@@ -176,15 +164,15 @@ class _Reading:
             return None
         both = self.node.capacity.get(self.prefix, 0), self.node.capacity.get(self.prefix + _SHARED, 0)
         replicas = number(self.labels.get(f"{self.prefix}.replicas")) or 1
-        found = both[0] + both[1] / replicas if both[1] else both[0] / clients
-        if found > counted:
+        offered = both[0] + both[1] / replicas if both[1] else both[0] / clients
+        if offered > counted:
             return self._problem(
-                Reason.MIXED_PRODUCTS, _MORE.format(self.resource, found, self.prefix, counted)
+                Reason.MIXED_PRODUCTS, _MORE.format(self.resource, offered, self.prefix, counted)
             )
         mixed = self.prefix == GPU and self.labels.get("nvidia.com/mig.strategy") == "mixed"
-        if found < counted and not mixed:
+        if offered < counted and not mixed:
             return self._problem(
-                Reason.FEWER_DEVICES, _FEWER.format(self.resource, found, self.prefix, counted)
+                Reason.FEWER_DEVICES, _FEWER.format(self.resource, offered, self.prefix, counted)
             )
         return None
 
@@ -206,8 +194,8 @@ class _Reading:
         also += [f"{self.prefix}.memory"] if memory.own_bytes else []
         return pins | {key: self.labels[key] for key in also if key in self.labels}
 
-    def _no(self, reason: Reason, message: str) -> _Found:
-        return _Found([], [self._problem(reason, message)])
+    def _no(self, reason: Reason, message: str) -> Found:
+        return refused(self.node, reason, message)
 
     def _problem(self, reason: Reason, message: str) -> Problem:
         return Problem(node=self.node.name, reason=reason, message=message)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from tonnage.gpus.cards import Accelerator, Card, accelerator_named, formats_of
 from tonnage.gpus.inventory import Access, Pool, Problem, Reason, Sharing, Vendor
 from tonnage.gpus.memory import Memory
+from tonnage.gpus.nodes import Node
 
 NAMED_BY_HAND: Final = "tonnage.dev/accelerator"
 """A label for nodes that no labeller names: the product as the catalogue or the driver calls it."""
@@ -25,6 +26,14 @@ class Offer:
     devices: int
     taken: int = 0
     ours: int = 0
+
+
+class Found(NamedTuple):
+    """What one extended resource of a node turned out to be: an offer, None if it is not to be used, and
+    what is not believed of it."""
+
+    offer: Offer | None
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +53,18 @@ class Kind:
     mig_profile: str = ""
     clients: int = 1
     selectors: tuple[str, ...] = ()
+
+
+def found(node: Node, kind: Kind, memory: Memory) -> Found:
+    """The node's devices of an extended resource, and what is not believed of their memory."""
+    doubt = memory_doubt(node.name, kind.product, memory)
+    offer = Offer(build_pool(kind, memory), node.allocatable.get(kind.resource, 0))
+    return Found(offer, (doubt,) if doubt else ())
+
+
+def refused(node: Node, reason: Reason, message: str) -> Found:
+    """No offer, and why."""
+    return Found(None, (Problem(node=node.name, reason=reason, message=message),))
 
 
 def build_pool(kind: Kind, memory: Memory) -> Pool:
