@@ -3,7 +3,7 @@ the ranks and the rung that follow from what a card has."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -37,18 +37,19 @@ QWEN_30B = model("Qwen--Qwen3-30B-A3B")
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """A question and its answer; `block_bytes` of one rank, `needed` blocks without the two held back."""
+    """A question and its answer; `block_bytes` of one rank, `needed` blocks without the two held back: for 16
+    requests of a quarter of 32,768 tokens in blocks of 16 where nothing else is said."""
 
     on: Pool
-    of: ModelProfile
-    demand: dict[str, Any]
+    of: ModelProfile = LLAMA_70B
+    demand: dict[str, Any] = field(default_factory=lambda: {"context_length": 32768})
     gpus: int
     kv_dtype: str = "auto"
     quality: Quality = LOSSLESS
     quantization: str = ""
-    backend: str | None
+    backend: str | None = "FLASH_ATTN"
     block_bytes: int
-    needed: int
+    needed: int = 16 * 8192 // 16
 
 
 KNOWN = {
@@ -59,7 +60,6 @@ KNOWN = {
         of=LLAMA_8B,
         demand={"context_length": 8192, "concurrency": 8},
         gpus=1,
-        backend="FLASH_ATTN",
         block_bytes=32 * 16 * 8 * 256 * 2,
         needed=8 * 2048 // 16,
     ),
@@ -67,82 +67,57 @@ KNOWN = {
     "Llama-3.1-8B on two L4": Known(
         on=pool("L4"),
         of=LLAMA_8B,
-        demand={"context_length": 32768},
         gpus=2,
-        backend="FLASH_ATTN",
         block_bytes=32 * 16 * 4 * 256 * 2,
-        needed=16 * 8192 // 16,
     ),
     "Llama-3.1-8B on one H100": Known(
         on=pool("H100-80GB"),
         of=LLAMA_8B,
         demand={"context_length": 131072, "concurrency": 8},
         gpus=1,
-        backend="FLASH_ATTN",
         block_bytes=32 * 16 * 8 * 256 * 2,
         needed=8 * 32768 // 16,
     ),
     # 131 GiB of weights; 80 layers, 8 KV heads of which each of 4 ranks has 2.
     "Llama-3.1-70B on four A100-80GB": Known(
         on=pool("A100-80GB", node(devices=4)),
-        of=LLAMA_70B,
-        demand={"context_length": 32768},
         gpus=4,
-        backend="FLASH_ATTN",
         block_bytes=80 * 16 * 2 * 256 * 2,
-        needed=16 * 8192 // 16,
     ),
     "Llama-3.1-70B on two H200": Known(
         on=pool("H200", node(devices=2)),
-        of=LLAMA_70B,
-        demand={"context_length": 32768},
         gpus=2,
-        backend="FLASH_ATTN",
         block_bytes=80 * 16 * 4 * 256 * 2,
-        needed=16 * 8192 // 16,
     ),
     "Llama-3.1-70B on eight L40S": Known(
         on=pool("L40S"),
-        of=LLAMA_70B,
-        demand={"context_length": 32768},
         gpus=8,
-        backend="FLASH_ATTN",
         block_bytes=80 * 16 * 1 * 256 * 2,
-        needed=16 * 8192 // 16,
     ),
     # Four have 7 GiB each for a cache of 10; a byte and a scale for every head take 264 of 512 bytes.
     "Llama-3.1-70B on four L40S, 8-bit cache": Known(
         on=pool("L40S", node(devices=4)),
-        of=LLAMA_70B,
-        demand={"context_length": 32768},
         gpus=4,
         kv_dtype="int8_per_token_head",
         quality=NEAR,
         backend="TRITON_ATTN",
         block_bytes=80 * 16 * 2 * 264,
-        needed=16 * 8192 // 16,
     ),
     # Half of 131 GiB leaves a pair of H100 too little; fp8 weights halve the linear layers.
     "Llama-3.1-70B on two H100, fp8 weights": Known(
         on=pool("H100-80GB", node(devices=2)),
-        of=LLAMA_70B,
-        demand={"context_length": 32768},
         gpus=2,
         quality=NEAR,
         quantization="fp8_per_tensor",
-        backend="FLASH_ATTN",
         block_bytes=80 * 16 * 4 * 256 * 2,
-        needed=16 * 8192 // 16,
     ),
     # 61 latent vectors of 512 + 64 elements, whole on every rank.
     "DeepSeek-V3 on eight H200": Known(
         on=pool("H200"),
         of=V3,
-        demand={"context_length": 32768},
         gpus=8,
         backend="FLASH_ATTN_MLA",
         block_bytes=61 * 16 * 576 * 2,
-        needed=16 * 8192 // 16,
     ),
     # Two groups of 18 layers; a window of 128 reserves what is in flight: 2 x 2048 tokens of a batch.
     "gpt-oss-120b on one H100": Known(
@@ -150,31 +125,25 @@ KNOWN = {
         of=GPT_OSS,
         demand={"context_length": 131072, "concurrency": 4},
         gpus=1,
-        backend="FLASH_ATTN",
         block_bytes=18 * 16 * 8 * 128 * 2,
         needed=4 * (32768 // 16 + -(-(127 + 2 * 8192) // 16) + 1),
     ),
     "Qwen3-30B-A3B on two L40S": Known(
         on=pool("L40S"),
         of=QWEN_30B,
-        demand={"context_length": 32768},
         gpus=2,
-        backend="FLASH_ATTN",
         block_bytes=48 * 16 * 2 * 256 * 2,
-        needed=16 * 8192 // 16,
     ),
     # 57 GiB of weights on a card of 44: fp8 weights alone leave 11.3 GiB for a cache of 12.
     "Qwen3-30B-A3B on one L40S, fp8 weights and 8-bit cache": Known(
         on=pool("L40S", node(devices=1)),
         of=QWEN_30B,
-        demand={"context_length": 32768},
         gpus=1,
         kv_dtype="int8_per_token_head",
         quality=NEAR,
         quantization="fp8_per_tensor",
         backend="TRITON_ATTN",
         block_bytes=48 * 16 * 4 * 264,
-        needed=16 * 8192 // 16,
     ),
 }
 
