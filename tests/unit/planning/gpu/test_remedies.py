@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from tonnage.gpus.inventory import Pool
+from tonnage.gpus.inventory import Pool, Sharing
 from tonnage.planning.gpu import rules
 from tonnage.planning.gpu.question import GpuQuestion, Hardware
 from tonnage.planning.gpu.search import search
@@ -101,9 +101,7 @@ def test_whatever_is_named_was_found(asked: GpuQuestion) -> None:
     assert len(found.message) <= 1024
     for key, value in found.numbers.items():
         assert isinstance(value, int)
-        changed = _changed(asked, key, value)
-        if changed is not None:
-            assert search(changed).chosen is not None, (key, value)
+        assert search(_changed(asked, key, value)).chosen is not None, (key, value)
 
 
 def _with_more(chosen: Pool, count: int) -> Pool:
@@ -113,8 +111,15 @@ def _with_more(chosen: Pool, count: int) -> Pool:
     return replace(chosen, nodes=(*nodes, *further))
 
 
-def _changed(asked: GpuQuestion, key: str, value: int) -> GpuQuestion | None:
-    demand = asked.demand
+def _with_a_node(chosen: Pool, devices: int) -> Pool:
+    """One more node, if devices are whole."""
+    if chosen.sharing is not Sharing.NONE:
+        return chosen
+    return replace(chosen, nodes=(*chosen.nodes, node("more", devices=devices, gib=4096)))
+
+
+def _changed(asked: GpuQuestion, key: str, value: int) -> GpuQuestion:
+    demand, hardware = asked.demand, asked.hardware
     if key == "maxContextLength":
         typical = None if demand.typical_tokens is None else min(demand.typical_tokens, value)
         return replace(asked, demand=replace(demand, context_length=value, typical_tokens=typical))
@@ -124,4 +129,11 @@ def _changed(asked: GpuQuestion, key: str, value: int) -> GpuQuestion | None:
         return replace(asked, demand=replace(demand, quality=Quality(key.removeprefix("quality"))))
     if key == "missingGpus":
         return replace(asked, pools=tuple(_with_more(each, value) for each in asked.pools))
-    return None
+    if key == "gpusOnOneNode":
+        return replace(asked, pools=tuple(_with_a_node(each, value) for each in asked.pools))
+    if key == "cacheDtypeAuto":
+        return replace(asked, demand=replace(demand, kv_dtype=None))
+    if key == "weightsQuantizationAuto":
+        return replace(asked, hardware=replace(hardware, quantization=None))
+    assert key == "hardwareFree", key
+    return replace(asked, hardware=Hardware(quantization=hardware.quantization))
