@@ -195,6 +195,17 @@ def test_what_is_reported_of_an_instance(mib: int, gib: float, doubtful: bool) -
     assert memory is not None
     assert memory.total_bytes == int(gib * GIB)
     assert bool(memory.doubt) is doubtful
-    little = instance_memory(accelerator_named("H100"), profile=profile, reported_bytes=4864 * MIB)
+
+
+@pytest.mark.parametrize("mib", [4864, 9484])
+def test_less_than_an_instance_shows_is_believed_as_of_a_whole_device(mib: int) -> None:
+    """9484 MiB are 95% of what a 1g.10gb shows; from there on it is another version of the driver."""
+    profile = read_profile("1g.10gb")
+    assert profile is not None
+    little = instance_memory(accelerator_named("H100"), profile=profile, reported_bytes=mib * MIB)
     assert little is not None
-    assert little.doubt == "4.75 GiB is less than a 1g.10gb of H100-80GB shows (9.75 GiB)"
+    assert little.total_bytes == int(mib * MIB * REPORTED_SHARE)
+    assert little.doubt == f"{mib / 1024:.2f} GiB is less than a 1g.10gb of H100-80GB shows (9.75 GiB)"
+    enough = instance_memory(accelerator_named("H100"), profile=profile, reported_bytes=9485 * MIB)
+    assert enough is not None
+    assert (enough.total_bytes, enough.doubt) == (9485 * MIB, "")

@@ -133,6 +133,11 @@ def test_a_device_whose_part_is_held_is_not_free() -> None:
             1,
             ["DeviceTainted"],
         ),
+        (
+            [slice_of([device(taints=(Taint(key="xid", value="79", effect="NoSchedule"),))])],
+            None,
+            ["DeviceTainted"],
+        ),
         ([slice_of([device(taints=(Taint(key="seen", value="", effect="None"),))])], 1, []),
         ([slice_of([device(attributes={"type": "vfio"})])], None, []),
         ([slice_of([device(attributes={"type": "gpu"})])], None, ["UnknownProduct"]),

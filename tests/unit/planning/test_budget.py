@@ -156,6 +156,19 @@ def test_more_work_never_leaves_more(
     assert activation.likely + burst.likely <= activation.upper + burst.upper
 
 
+def test_latent_attention_keeps_its_up_projections_once_more() -> None:
+    """DeepSeek-V3 on eight ranks: 61 layers, 16 heads each, 512 latent elements into keys and values of
+    128."""
+    shape = parse_config(published_configs()["deepseek-ai--DeepSeek-V3_config.json"])
+    options = EngineOptions(
+        tensor_parallel=8, context_tokens=8192, max_num_seqs=8, max_num_batched_tokens=512
+    )
+    laid = lay_out(shape, device=Device(compute_capability=(9, 0)), options=options)
+    found = budget(Load(laid=laid, weights=80 * GIB, captured_sizes=0), total_bytes=140 * GIB)
+    slack = 80 * GIB // 500 + 2**27
+    assert found.weights.upper >= 80 * GIB + slack + 61 * 16 * 512 * (128 + 128) * 2
+
+
 def test_cpu_nodes_have_no_budget() -> None:
     laid = lay_out(LLAMA, device=Device(compute_capability=None), options=EngineOptions(context_tokens=2048))
     with pytest.raises(ValueError, match="GPUs"):

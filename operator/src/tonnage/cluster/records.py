@@ -119,10 +119,9 @@ def _pod_requests(spec: Mapping[str, Any], *, resized: _Resized) -> dict[str, in
         if container.get("restartPolicy") == "Always":
             _resize(requests, resized.get(container.get("name", "")))
             _add(sidecars, requests)
-            requests = sidecars
         else:
             _add(requests, sidecars)
-        _raise(most, requests)
+            _raise(most, requests)
     total = dict(sidecars)
     for container in spec.get("containers") or ():
         requests = _requests(container)

@@ -264,6 +264,20 @@ def test_devices_must_be_free_on_one_node_with_the_main_memory(nodes: list[Any],
     assert (None if found is None else found.numbers["missing"]) == missing
 
 
+def test_a_replica_has_two_blocks_more_than_its_requests() -> None:
+    """32 blocks for 512 tokens, the one that the engine holds back, and one to spare, to the byte: with less,
+    only without CUDA graphs."""
+    demand: dict[str, Any] = {"context_length": 512, "concurrency": 1, "quality": LOSSLESS}
+    roomy = plan(pool("L4", node(devices=1)), **demand)
+    least = roomy.memory.total - roomy.memory.kv + 34 * roomy.bytes_per_block
+    enough, short = (
+        plan(pool("L4", node(devices=1), memory_bytes=least - less), **demand) for less in (0, 1)
+    )
+    assert enough.gpu is not None
+    assert short.gpu is not None
+    assert (enough.blocks, enough.gpu.enforce_eager, short.gpu.enforce_eager) == (34, False, True)
+
+
 def test_stages_want_a_node_each() -> None:
     two = [node("a", free=8), node("b", free=7)]
     asked = question([pool("H100-80GB", *two)], profile=LLAMA_70B)

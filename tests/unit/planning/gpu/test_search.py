@@ -38,9 +38,9 @@ MODELS = (
 def pools(draw: st.DrawFn) -> Pool:
     card = draw(st.sampled_from(CARDS))
     devices = draw(st.sampled_from([1, 2, 4, 6, 8]))
+    sizes = [devices, *draw(st.lists(st.sampled_from([devices, devices, -(-devices // 2)]), max_size=2))]
     nodes = [
-        node(f"n{number}", devices=devices, free=draw(st.integers(0, devices)))
-        for number in range(draw(st.integers(1, 3)))
+        node(f"n{number}", devices=size, free=draw(st.integers(0, size))) for number, size in enumerate(sizes)
     ]
     sharing = draw(st.sampled_from([Sharing.NONE, Sharing.NONE, Sharing.NONE, Sharing.TIME_SLICING]))
     return pool(card, *nodes, sharing=sharing, clients=1 if sharing is Sharing.NONE else 2)
