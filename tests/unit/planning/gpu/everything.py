@@ -50,8 +50,8 @@ def _of_pool(question: GpuQuestion, step: Step, pool: Pool) -> Iterator[Candidat
     if pool.sharing is not Sharing.NONE:
         return
     divisible = [tensor for tensor in tensors if _divides(question, step, pool, tensor)]
-    large = sum(node.devices >= pool.devices_per_pod for node in pool.nodes)
-    over = range(2, min(MAX_STAGES, large) + 1) if question.hardware.pipeline_parallel is None else [stages]
+    able = sum(node.devices >= max(divisible, default=0) for node in pool.nodes)
+    over = range(2, min(MAX_STAGES, able) + 1) if question.hardware.pipeline_parallel is None else [stages]
     ranks = [(max(divisible), count) for count in over if divisible and count > 1]
     spread = [each for each in ranks if each[0] * each[1] > pool.devices_per_pod]
     yield from _fitting(question, step, pool, spread)

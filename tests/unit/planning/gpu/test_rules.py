@@ -253,6 +253,8 @@ def test_a_quantized_checkpoint_is_not_quantized_again() -> None:
         ([node("a", free=3), node("b", free=2)], 1),
         ([node("a", free=0), node("b", free=4)], None),
         ([node(free=8, gib=20)], 4),
+        # the one with most free never has four
+        ([node("a", free=0), node("b", devices=2, free=2)], 4),
     ],
 )
 def test_devices_must_be_free_on_one_node_with_the_main_memory(nodes: list[Any], missing: int | None) -> None:

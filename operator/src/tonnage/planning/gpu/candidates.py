@@ -121,15 +121,22 @@ def single_node_ranks(question: GpuQuestion, pool: Pool) -> tuple[tuple[int, int
     )
 
 
-def stage_counts(question: GpuQuestion, pool: Pool) -> tuple[int, ...]:
-    """Pipeline sizes to try over several nodes, one stage on each; none of devices that are shared."""
+def stage_counts(question: GpuQuestion, pool: Pool, *, tensor: int) -> tuple[int, ...]:
+    """Pipeline sizes to try over several nodes, one stage of `tensor` devices on each; none of devices that
+    are shared."""
     stated = question.hardware.pipeline_parallel
     if pool.sharing is not Sharing.NONE:
         return ()
     if stated is not None:
         return (stated,) if stated > 1 else ()
-    whole = sum(node.devices >= pool.devices_per_pod for node in pool.nodes)
-    return tuple(range(2, min(MAX_STAGES, whole) + 1))
+    able = sum(node.devices >= tensor for node in pool.nodes)
+    return tuple(range(2, min(MAX_STAGES, able) + 1))
+
+
+def may_spread(question: GpuQuestion, pool: Pool) -> bool:
+    """Whether replicas over several nodes are to be tried at all."""
+    tensors = tensor_sizes(question, pool)
+    return bool(tensors and stage_counts(question, pool, tensor=tensors[0]))
 
 
 _Refusal = RefusedError | IndivisibleError
@@ -183,7 +190,7 @@ class Sizer:
                 self.laid(alone)
             except (RefusedError, IndivisibleError):
                 continue
-            counts = stage_counts(self._question, pool)
+            counts = stage_counts(self._question, pool, tensor=tensor)
             return tuple((tensor, count) for count in counts if tensor * count > pool.devices_per_pod)
         return ()
 

@@ -114,7 +114,8 @@ def _on_larger_nodes(question: GpuQuestion) -> Choice | None:
     pools = tuple(
         replace(pool, nodes=(_large(pool),)) for pool in question.pools if pool.sharing is Sharing.NONE
     )
-    hardware = replace(question.hardware, pipeline_parallel=1)
+    stages = question.hardware.pipeline_parallel or 1
+    hardware = replace(question.hardware, pipeline_parallel=stages)
     chosen = search(replace(question, pools=pools, hardware=hardware)).chosen
     return None if chosen is None else chosen.choice
 

@@ -15,9 +15,8 @@ from tonnage.planning.gpu.candidates import (
     Choice,
     Sizer,
     batches,
+    may_spread,
     single_node_ranks,
-    stage_counts,
-    tensor_sizes,
 )
 from tonnage.planning.gpu.ladder import FP8, QUALITIES, Step, quality_of_kv, runs_well, steps
 from tonnage.planning.gpu.question import AS_SHIPPED, GpuQuestion, names_of, usable_bytes
@@ -253,7 +252,7 @@ def ranks_have_room(question: GpuQuestion, pool: Pool) -> Rejection | None:
     """Nodes of the pool have as many devices, free or not, as the parallelism that was asked for."""
     if single_node_ranks(question, pool):
         return None
-    if tensor_sizes(question, pool) and stage_counts(question, pool):
+    if may_spread(question, pool):
         return None
     hardware = question.hardware
     wanted = (hardware.tensor_parallel or 1) * (hardware.pipeline_parallel or 1)
@@ -371,12 +370,11 @@ def devices_free(question: GpuQuestion, choice: Choice) -> Rejection | None:
 
 
 def missing_devices(question: GpuQuestion, choice: Choice) -> int:
-    """How many devices more would have to be free, on the nodes that have most."""
-    memory = main_memory_bytes(question, choice)
-    free = sorted(
-        (node.free for node in choice.pool.nodes if node.memory_bytes >= memory),
-        reverse=True,
-    )
+    """How many devices more would have to be free, on the nodes that have most, of those that are large
+    enough."""
+    memory, wanted = main_memory_bytes(question, choice), choice.devices_per_pod
+    large = (node for node in choice.pool.nodes if node.memory_bytes >= memory and node.devices >= wanted)
+    free = sorted((node.free for node in large), reverse=True)
     best = [*free, *([0] * choice.nodes)][: choice.nodes]
     return sum(max(0, choice.devices_per_pod - each) for each in best)
 

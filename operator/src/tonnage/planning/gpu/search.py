@@ -19,8 +19,8 @@ from tonnage.planning.gpu.candidates import (
     Choice,
     Sizer,
     batches,
+    may_spread,
     single_node_ranks,
-    stage_counts,
 )
 from tonnage.planning.gpu.ladder import Step, steps
 from tonnage.planning.gpu.question import GpuQuestion
@@ -147,13 +147,10 @@ class _PoolOnStep:
         self._question, self._step, self._pool, self._sizer = question, step, pool, sizer
         self._single = single_node_ranks(question, pool)
         counts = {tensor * pipeline for tensor, pipeline in self._single}
+        self._may_spread = may_spread(question, pool)
         counts |= {tensor * pipeline for tensor, pipeline in self._spread} if self._may_spread else set()
         self.counts = sorted(counts)
         """How many devices a replica may have."""
-
-    @cached_property
-    def _may_spread(self) -> bool:
-        return bool(stage_counts(self._question, self._pool))
 
     @cached_property
     def _spread(self) -> tuple[tuple[int, int], ...]:
