@@ -105,9 +105,10 @@ def test_whatever_is_named_was_found(asked: GpuQuestion) -> None:
 
 
 def _with_more(chosen: Pool, count: int) -> Pool:
-    """As many devices more on every node, and on two nodes that were not there."""
+    """As many devices more on every node, and on two nodes with main memory that were not there."""
     nodes = [replace(each, free=min(each.devices, each.free + count)) for each in chosen.nodes]
-    further = [replace(each, name=f"more-{number}") for number in range(2) for each in nodes[:1]]
+    size = chosen.devices_per_pod
+    further = [node(f"more-{at}", devices=size, free=min(size, count), gib=4096) for at in range(2)]
     return replace(chosen, nodes=(*nodes, *further))
 
 

@@ -17,7 +17,7 @@ from tonnage.planning.fit import Device, EngineOptions, fit
 from tonnage.planning.gpu import rules
 from tonnage.planning.gpu.choose import plan_on_gpus
 from tonnage.planning.gpu.ladder import Step, steps
-from tonnage.planning.gpu.question import GpuQuestion, Hardware
+from tonnage.planning.gpu.question import GpuQuestion, Hardware, usable_bytes, whole_bytes
 from tonnage.planning.gpu.search import possible, search
 from tonnage.planning.plan import Plan, Quality, Rejection
 from unit.planning.gpu.everything import best_of_everything
@@ -40,10 +40,18 @@ def pools(draw: st.DrawFn) -> Pool:
     devices = draw(st.sampled_from([1, 2, 4, 6, 8]))
     sizes = [devices, *draw(st.lists(st.sampled_from([devices, devices, -(-devices // 2)]), max_size=2))]
     nodes = [
-        node(f"n{number}", devices=size, free=draw(st.integers(0, size))) for number, size in enumerate(sizes)
+        node(
+            f"n{number}",
+            devices=size,
+            free=draw(st.integers(0, size)),
+            gib=draw(st.sampled_from([512, 512, 512, 30, 8])),
+        )
+        for number, size in enumerate(sizes)
     ]
-    sharing = draw(st.sampled_from([Sharing.NONE, Sharing.NONE, Sharing.NONE, Sharing.TIME_SLICING]))
-    return pool(card, *nodes, sharing=sharing, clients=1 if sharing is Sharing.NONE else 2)
+    sharing = draw(st.sampled_from([*[Sharing.NONE] * 6, *Sharing]))
+    whole = pool(card, *nodes, sharing=sharing, clients=1 if sharing in {Sharing.NONE, Sharing.MIG} else 2)
+    part = 2 if sharing in {Sharing.MIG, Sharing.MPS} else 1
+    return replace(whole, memory_bytes=whole.memory_bytes // part)
 
 
 @st.composite
@@ -126,7 +134,8 @@ def test_a_plan_obeys_every_rule_and_the_engine_makes_of_it_what_it_says(asked: 
     assert rules.gpus_allowed(asked, choice) is None
     assert all(rule(asked, chosen) is None for rule in rules.CANDIDATE_CHAIN)
     assert rules.devices_free(asked, choice) is None
-    assert found.memory.total <= found.gpu.device_bytes // found.gpu.clients
+    assert found.memory.total <= usable_bytes(choice.pool)
+    assert 0 < float(found.gpu.memory_utilization) * whole_bytes(choice.pool) <= found.memory.total
     assert len(found.reason) <= 512
     assert len(found.alternatives) <= 5
     answer = fit(
