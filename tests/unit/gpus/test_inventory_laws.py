@@ -82,6 +82,62 @@ def clusters(draw: st.DrawFn) -> Cluster:
     return replace(real(), nodes=drawn, pods=draw(pods(drawn)), claims=claims)
 
 
+_KEYS = sorted(
+    {
+        *(key for node in NODES for key in node.labels),
+        *("nvidia.com/mig-1g.5gb.product", "nvidia.com/mig-1g.5gb.memory", "nvidia.com/mig-1g.5gb.replicas"),
+        *("amd.com/gpu.vram", "amd.com/gpu.cu-count", "amd.com/compute-memory-partition"),
+        *(f"{_GKE}gpu-sharing-strategy", f"{_GKE}max-shared-clients-per-gpu"),
+    }
+)
+_VALUES = (
+    "",
+    "-1",
+    "0",
+    "1",
+    "4",
+    "9" * 30,
+    "\u0663",
+    "1.5",
+    "NaN",
+    "x",
+    "mps",
+    "mixed",
+    "true",
+    "192G",
+    "G",
+)
+_NAMES = (
+    "NVIDIA-A100-SXM4-40GB-MIG-0g.0gb",
+    "NVIDIA-L4-SHARED",
+    "-MIG-",
+    "-SHARED",
+    "Tesla-T4",
+    "1g.5gb",
+    "74a1",
+)
+
+
+@given(
+    labels=st.dictionaries(st.sampled_from(_KEYS), st.sampled_from((*_VALUES, *_NAMES)), max_size=8),
+    resources=st.dictionaries(
+        st.sampled_from(
+            (*RESOURCES, "nvidia.com/mig-", "nvidia.com/mig-1g.5gb", "habana.ai/gaudi", "amd.com/")
+        ),
+        st.sampled_from((0, 1, 3, 8, 2**62)),
+        max_size=3,
+    ),
+)
+def test_nonsense_in_labels_is_reported_and_never_raises(
+    labels: dict[str, str], resources: dict[str, int]
+) -> None:
+    inventory = Cluster(nodes=(plain("n", labels=labels, resources=resources),)).inventory()
+    assert inventory.pools or inventory.problems
+    for pool in inventory.pools:
+        assert pool.name == "cpu" or 0 <= pool.memory_bytes < 2**40
+        assert pool.node_labels.items() <= labels.items()
+
+
 def free_of(inventory: Inventory) -> dict[tuple[str, str], int]:
     return {(pool.name, node.name): node.free for pool in inventory.pools for node in pool.nodes}
 
