@@ -183,18 +183,36 @@ def test_more_requests_never_make_it_better(asked: GpuQuestion, more: int) -> No
 
 
 @settings(max_examples=60)
-@given(asked=questions(), others=st.integers(1, 5))
-def test_no_figure_depends_on_how_many_nodes_there_are(asked: GpuQuestion, others: int) -> None:
+@given(
+    asked=questions(), others=st.integers(1, 5), gib=st.sampled_from([512, 30, 8]), smaller=st.integers(0, 2)
+)
+def test_no_word_depends_on_how_many_nodes_there_are(
+    asked: GpuQuestion, others: int, gib: int, smaller: int
+) -> None:
+    """Nodes join that have nothing free."""
     wider = tuple(
         replace(
             each,
-            nodes=(*each.nodes, *(replace(each.nodes[0], name=f"more-{n}", free=0) for n in range(others))),
+            nodes=(
+                *each.nodes,
+                *(
+                    node(f"more-{at}", devices=max(0, each.devices_per_pod - smaller), free=0, gib=gib)
+                    for at in range(others)
+                ),
+            ),
         )
         for each in asked.pools
     )
     before, after = as_plan(asked), as_plan(replace(asked, pools=wider))
     if isinstance(before, Plan):
         assert as_bytes(before) == as_bytes(after)
+
+
+def test_why_a_choice_lost_does_not_change_when_a_small_node_joins() -> None:
+    alone = plan(pool("H100-80GB", node(free=2)), profile=LLAMA_70B, context_length=32768)
+    assert alone.alternatives[0].why == "fits 4x H100-80GB, but no node has 4 H100-80GB free"
+    joined = pool("H100-80GB", node(free=2), node("small", free=0, gib=8))
+    assert plan(joined, profile=LLAMA_70B, context_length=32768) == alone
 
 
 def test_what_others_take_changes_only_which_candidate_is_taken() -> None:

@@ -356,12 +356,12 @@ CANDIDATE_CHAIN: Final[tuple[CandidateRule, ...]] = (weights_fit, workload_fits)
 def devices_free(question: GpuQuestion, choice: Choice) -> Rejection | None:
     """As many nodes as the replica has pods have the devices free, and the main memory."""
     memory = main_memory_bytes(question, choice)
-    free = [node for node in choice.pool.nodes if node.memory_bytes >= memory]
-    able = sum(node.free >= choice.devices_per_pod for node in free)
+    free = [node for node in choice.pool.nodes if node.free >= choice.devices_per_pod]
+    able = sum(node.memory_bytes >= memory for node in free)
     if able >= choice.nodes:
         return None
     where = "no node has" if choice.nodes == 1 else f"fewer than {choice.nodes} nodes have"
-    with_memory = f" with {gib(memory)} of main memory" if len(free) < len(choice.pool.nodes) else ""
+    with_memory = f" with {gib(memory)} of main memory" if able < len(free) else ""
     return Rejection(
         reason="NotFree",
         message=f"{where} {choice.devices_per_pod} {choice.pool.product} free{with_memory}",
