@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tonnage.cluster.devices import claim_record, class_record, slice_record
 from tonnage.cluster.records import node_record, pod_record, pod_use
+from tonnage.gpus.pods import uses_by_node
 from tonnage.gpus.slices import Counter, DeviceClass, DeviceRef
 from unit.gpus import clusters
 
@@ -130,6 +131,14 @@ def test_a_container_that_is_resized_takes_what_it_has_and_will_have(
     }
     use = pod_use(body)
     assert (use.cpu_millis, use.resources) == (cpu_millis, {GPU: 1})
+
+
+def test_a_pod_that_is_being_deleted_holds_its_devices_until_it_is_gone() -> None:
+    body = pod(container({GPU: "1"}), nodeName="n1") | {"status": {"phase": "Running"}}
+    going = {**body, "metadata": {**body["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    assert uses_by_node([pod_use(going)]) == uses_by_node([pod_use(body)])
+    ended = {**going, "status": {"phase": "Failed"}}
+    assert uses_by_node([pod_use(ended)]) == {}
 
 
 def test_where_a_pod_runs_and_whose_it_is() -> None:
