@@ -215,6 +215,17 @@ def test_every_order_of_asking_ends_the_same(
     assert {key: each.nodes for key, each in accepted.items()} == granted(settle(room, waiting=needs))
 
 
+@given(contest=contests())
+def test_one_after_another_from_what_is_left_is_all_at_once(contest: tuple[Inventory, list[Need]]) -> None:
+    room, needs = contest
+    left, given = room, {}
+    for each in sorted(needs, key=rank):
+        result = settle(left, waiting=[each])
+        left, given = result.left, given | granted(result)
+    at_once = settle(room, waiting=needs)
+    assert (left, given) == (at_once.left, granted(at_once))
+
+
 @given(contest=contests(), data=st.data())
 def test_what_is_freed_is_given_on(contest: tuple[Inventory, list[Need]], data: st.DataObject) -> None:
     """When a holder goes, the first in order that fits now is granted, and nobody loses anything."""

@@ -42,7 +42,7 @@ class PoolNode:
 
     A device that a bound pod holds is not free; nor is one that an accepted plan has reserved, once
     reservations were taken off; and none is where a pod would not get the CPU or memory that it requests.
-    `ours` are those that pods of LLMDeployments hold.
+    `ours` are those that pods of LLMDeployments hold, or will.
     """
 
     name: str

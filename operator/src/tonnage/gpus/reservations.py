@@ -198,9 +198,13 @@ class _Room:
     def _nodes(self, pool: Pool) -> tuple[PoolNode, ...]:
         free = self.free[pool.name]
         return tuple(
-            node if node.free == free[node.name] else replace(node, free=free[node.name])
-            for node in pool.nodes
+            node if node.free == free[node.name] else _less(node, free=free[node.name]) for node in pool.nodes
         )
+
+
+def _less(node: PoolNode, *, free: int) -> PoolNode:
+    """What is given is ours already, so that who is given the next finds the nodes in the same order."""
+    return replace(node, free=free, ours=node.ours + node.free - free)
 
 
 def _fullest_first(pool: Pool) -> list[str]:
