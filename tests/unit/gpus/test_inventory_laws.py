@@ -144,8 +144,12 @@ def free_of(inventory: Inventory) -> dict[tuple[str, str], int]:
 
 def relabelled(node: Node) -> Node:
     """The same node, as a server might tell of it that does not sort its maps."""
-    parts = ("labels", "capacity", "allocatable")
-    return replace(node, **{part: dict(reversed(getattr(node, part).items())) for part in parts})
+    return replace(
+        node,
+        labels=dict(reversed([*node.labels.items()])),
+        capacity=dict(reversed([*node.capacity.items()])),
+        allocatable=dict(reversed([*node.allocatable.items()])),
+    )
 
 
 @given(cluster=clusters(), data=st.data())

@@ -218,7 +218,7 @@ def test_every_order_of_asking_ends_the_same(
 @given(contest=contests())
 def test_one_after_another_from_what_is_left_is_all_at_once(contest: tuple[Inventory, list[Need]]) -> None:
     room, needs = contest
-    left, given = room, {}
+    left, given = room, dict[str, tuple[str, ...]]()
     for each in sorted(needs, key=rank):
         result = settle(left, waiting=[each])
         left, given = result.left, given | granted(result)
