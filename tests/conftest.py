@@ -14,6 +14,7 @@ import pytest
 from harness import lifecycle
 from harness.cluster import Cluster
 from harness.paths import BIN
+from harness.tiers import require
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("tonnage", deadline=None)
@@ -23,7 +24,7 @@ hypothesis.settings.load_profile("tonnage")
 @pytest.fixture(scope="session")
 def simulated_cluster() -> Iterator[Cluster]:
     """A control plane whose nodes KWOK simulates (`harness.simulation.add_node`)."""
-    _require(_missing_for_control_plane())
+    require(_missing_for_control_plane())
     cluster = lifecycle.start_simulated(reuse=bool(os.environ.get("TONNAGE_KEEP")))
     yield cluster
     _end(cluster)
@@ -32,7 +33,7 @@ def simulated_cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def real_cluster() -> Iterator[Cluster]:
     """A control plane with one real node: containers, network, DNS."""
-    _require(_missing_for_real_node())
+    require(_missing_for_real_node())
     cluster = lifecycle.start_real()
     yield cluster
     _end(cluster)
@@ -59,10 +60,3 @@ def _missing_for_real_node() -> str:
         return "a real node needs root"
     missing = [name for name in ("nft", "gcc", "objdump", "unshare", "nsenter") if not shutil.which(name)]
     return _missing_for_control_plane() or (f"not installed: {', '.join(missing)}" if missing else "")
-
-
-def _require(missing: str) -> None:
-    if missing and os.environ.get("CI", "").lower() in {"1", "true"}:
-        pytest.fail(f"this tier must run in CI, but {missing}")
-    if missing:
-        pytest.skip(missing)

@@ -6,9 +6,11 @@ Everything is in an order of its own, so that a question keeps its number while 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from typing import Any, Final
 
 from tonnage.engines import gpu_rules_for, rules_for
@@ -24,8 +26,8 @@ from unit.gpus.clusters import Cluster, node, real
 from unit.models.samples import published_configs, published_quantization
 
 VERSION: Final = "0.32.0"
-SAMPLE: Final = 40
 _SEED: Final = "tonnage"
+_LOOKED_AT: Final = 40
 
 NODES: Final[dict[str, dict[str, int]]] = {
     "H100": {"h100-0": 2},
@@ -129,24 +131,42 @@ def scenarios() -> Iterator[Scenario]:
                     yield Scenario(model, nodes, workload, quality)
 
 
-def shuffled() -> list[Scenario]:
+@cache
+def shuffled() -> tuple[Scenario, ...]:
     """All in an order that is as good as random and always the same."""
-    return sorted(
-        scenarios(), key=lambda each: hashlib.sha256(f"{_SEED} {each.name}".encode()).hexdigest()
-    )
+    return tuple(sorted(scenarios(), key=lambda each: hashlib.sha256(f"{_SEED} {each.name}".encode()).digest()))
 
 
 @cache
 def sample() -> tuple[Scenario, ...]:
-    """The first 40 of `shuffled` that have a plan; no two of them with the same plan of the same model."""
-    found: dict[tuple[object, ...], Scenario] = {}
-    for each in shuffled():
-        plan = answer(each)
-        if isinstance(plan, Plan):
-            found.setdefault((each.model, each.nodes, plan.kv_dtype, plan.tensor_parallel), each)
-        if len(found) == SAMPLE:
-            break
-    return tuple(found.values())
+    """One scenario of every model: of the first few in the order of `shuffled` that have a plan, the one whose
+    kind of plan was taken least so far. Cases of one platform come together."""
+    taken: Counter[tuple[object, ...]] = Counter()
+    found = []
+    for model in MODELS:
+        mine = (each for each in shuffled() if each.model == model)
+        planned = list(islice((each for each in mine if isinstance(answer(each), Plan)), _LOOKED_AT))
+        best = min(planned, key=lambda each: taken[_kind(each)])
+        taken[_kind(best)] += 1
+        found.append(best)
+    return tuple(sorted(found, key=platform))
+
+
+def _kind(scenario: Scenario) -> tuple[object, ...]:
+    plan = answer(scenario)
+    assert isinstance(plan, Plan)
+    gpu = plan.gpu
+    if gpu is None:
+        return ("CPU", plan.kv_dtype)
+    lossy = (plan.kv_dtype, gpu.quantization)
+    return (gpu.compute_capability, *lossy, gpu.pipeline_parallel > 1, gpu.enforce_eager)
+
+
+def platform(scenario: Scenario) -> tuple[int, ...]:
+    """The compute capability of a plan's card, () for CPU nodes."""
+    plan = answer(scenario)
+    assert isinstance(plan, Plan)
+    return () if plan.gpu is None else plan.gpu.compute_capability or ()
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The engine's start that a plan, or a candidate, describes."""
+"""The engine's start that a plan, or something that was not chosen, describes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from oracle.engine.case import Card, Case
 from tonnage.gpus.cards import accelerator_named
-from tonnage.planning.gpu.candidates import Candidate
+from tonnage.planning.gpu.candidates import Choice
 from tonnage.planning.gpu.question import GpuQuestion
 from tonnage.planning.plan import Plan
 
@@ -49,28 +49,31 @@ def of_plan(plan: Plan, *, config: Json, hf_quant_config: Json | None) -> Case:
     )
 
 
-def of_candidate(
-    question: GpuQuestion, candidate: Candidate, *, config: Json, hf_quant_config: Json | None, kv_bytes: int
+def of_choice(
+    question: GpuQuestion, choice: Choice, *, config: Json, hf_quant_config: Json | None, kv_bytes: int
 ) -> Case:
-    """The start of a candidate that was not taken, with `kv_bytes` of cache."""
-    choice, settled = candidate.choice, candidate.laid.settled
+    """The start of something that was not chosen, with `kv_bytes` of cache; what the planner would work out
+    for it is left to the engine."""
+    demand = question.demand
     arguments: dict[str, Any] = {
-        "dtype": settled.dtype,
-        "max_model_len": settled.context_tokens,
+        "dtype": question.dtype or "auto",
+        "max_model_len": question.context_tokens,
         "kv_cache_dtype": choice.step.kv_dtype,
-        "max_num_seqs": settled.max_num_seqs,
-        "max_num_batched_tokens": settled.max_num_batched_tokens,
+        "max_num_seqs": demand.concurrency,
+        "max_num_batched_tokens": choice.batched_tokens,
         "tensor_parallel_size": choice.tensor,
         "pipeline_parallel_size": choice.pipeline,
-        "enable_prefix_caching": settled.prefix_caching,
-        "enforce_eager": True,
+        "enforce_eager": choice.step.eager,
     }
+    if demand.prefix_caching is not None:
+        arguments["enable_prefix_caching"] = demand.prefix_caching
     if choice.step.weights:
         arguments["quantization"] = question.engine.online_fp8
+    pool = choice.pool
     return Case(
         config=config,
         hf_quant_config=hf_quant_config,
-        card=_card(choice.pool.compute_capability, choice.pool.product, choice.pool.memory_bytes),
+        card=_card(pool.compute_capability, pool.product, pool.memory_bytes),
         arguments=arguments,
         kv_bytes=kv_bytes,
         lengths=(question.context_tokens, question.typical_tokens),

@@ -34,9 +34,9 @@ def _objections(plan: Plan, answer: Answer) -> Iterator[str]:
     for name, planned, found in (*figures, *_settings(plan, answer)):
         if planned != found:
             yield f"{name}: {planned} planned, {found} by the engine"
-    if not holds(answer, context_tokens=plan.context_length, requests=1):
+    if not holds(answer, length_tokens=plan.context_length, requests=1):
         yield f"one request of {plan.context_length} tokens does not fit"
-    if not holds(answer, context_tokens=plan.typical_tokens, requests=plan.concurrency):
+    if not holds(answer, length_tokens=plan.typical_tokens, requests=plan.concurrency):
         yield f"{plan.concurrency} requests of {plan.typical_tokens} tokens do not fit"
     if answer.weight_bytes is None or answer.weight_bytes > plan.memory.weights:
         yield f"weights: {plan.memory.weights} bytes planned, {answer.weight_bytes} by the engine"
@@ -59,11 +59,11 @@ def _settings(plan: Plan, answer: Answer) -> Iterator[tuple[str, object, object]
         yield "quantization", plan.gpu.quantization, found["quantization"]
 
 
-def holds(answer: Answer, *, context_tokens: int, requests: int) -> bool:
+def holds(answer: Answer, *, length_tokens: int, requests: int, spare_blocks: int = 0) -> bool:
     """Whether the cache holds as many requests of a length, by the engine's own count of blocks for one of
-    them, without the block that it holds back."""
-    at_once, blocks = answer.requests.get(context_tokens), answer.blocks
+    them, without the block that it holds back and `spare_blocks`."""
+    at_once, blocks = answer.requests.get(length_tokens), answer.blocks
     if not at_once or blocks is None:
         return False
     for_one = round(blocks / at_once)
-    return blocks - HELD_BACK >= requests * for_one
+    return blocks - HELD_BACK - spare_blocks >= requests * for_one

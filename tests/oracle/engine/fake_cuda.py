@@ -61,10 +61,12 @@ def install(card: Card) -> None:
 
 
 def after_import() -> None:
-    """From now on every operator is there: what is imported before tells those that are not."""
+    """From now on every operator is there, and CUDA's bindings: what is imported before tells those that are
+    not."""
     import vllm._custom_ops  # noqa: F401 - registers its fakes beside the operators that there are
 
     _Operators.all_there = True
+    sys.meta_path.insert(0, _AnyModule("cuda"))
 
 
 def _fake_libraries() -> None:

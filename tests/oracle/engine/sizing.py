@@ -21,9 +21,7 @@ def sized(case: Case, built: Built) -> dict[str, Any]:
     tokens, concurrency = kv_cache_utils.get_kv_cache_capacity(config, scheduled)
     return {
         "blocks": scheduled.num_blocks,
-        "block_bytes": max(
-            kv_cache_utils._pool_bytes_per_block(config, each.kv_cache_groups) for each in configs
-        ),
+        "block_bytes": kv_cache_utils._pool_bytes_per_block(config, configs[0].kv_cache_groups),
         "tokens": tokens,
         "concurrency": concurrency,
         "requests": {length: _requests(config, scheduled, length) for length in case.lengths},

@@ -3,11 +3,14 @@ the engine's own figures."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from tonnage.models import parse_config
-from tonnage.planning.weights import weight_bytes
+from tonnage.planning.weights import IndivisibleError, weight_bytes
 from unit.models.samples import llama_config
+from unit.planning.gpu.samples import model
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,14 @@ def test_blackwell_pads_plain_experts_that_its_kernel_runs(
     plain = weight_bytes(shape, dtype="bfloat16", tensor_parallel=4, capability=(8, 0))
     held = weight_bytes(shape, dtype="bfloat16", tensor_parallel=4, capability=capability)
     assert held[0] - plain[0] == padded
+
+
+@pytest.mark.parametrize(("capability", "refused"), [((8, 0), True), ((8, 9), False), ((9, 0), False)])
+def test_cards_without_fp8_take_whole_tiles_of_experts(capability: tuple[int, int], refused: bool) -> None:
+    """1536 over 8 ranks are one and a half tiles of 128: the engine refuses that on an A100 ("No FP8 MoE
+    backend supports the deployment configuration"), over 4 ranks it takes it."""
+    shape = model("Qwen--Qwen3-235B-A22B-FP8").shape
+    weight_bytes(shape, dtype="bfloat16", tensor_parallel=4, capability=capability)
+    refusal = pytest.raises(IndivisibleError, match="whole tiles") if refused else nullcontext()
+    with refusal:
+        weight_bytes(shape, dtype="bfloat16", tensor_parallel=8, capability=capability)

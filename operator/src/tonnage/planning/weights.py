@@ -13,6 +13,7 @@ from tonnage.models.parameters import MIN_FITTED, Rounding, Tile
 Capability = tuple[int, int]
 
 _HOPPER: Final[Capability] = (9, 0)
+_FIRST_WITH_FP8: Final[Capability] = (8, 9)
 _NARROW: Final = 512
 
 
@@ -40,6 +41,7 @@ def weight_bytes(
         tensor=tensor_parallel,
         experts=expert_parallel,
         capability=capability,
+        cuts_tiles=_cuts_tiles(shape, capability),
     )
     outside = shape.outside
     stages = []
@@ -111,13 +113,16 @@ def stage_bounds(layers: int, stages: int) -> list[tuple[int, int]]:
 class _Ranks:
     """Counts bytes for one set of ranks."""
 
-    def __init__(self, *, dtype: str, tensor: int, experts: bool, capability: Capability | None) -> None:
+    def __init__(
+        self, *, dtype: str, tensor: int, experts: bool, capability: Capability | None, cuts_tiles: bool
+    ) -> None:
         model_bytes = ELEMENT_BYTES[dtype]
         router_bytes = model_bytes if _has_router_kernels(capability) else ELEMENT_BYTES["float32"]
         self._element_bytes: Final = {**ELEMENT_BYTES, MODEL: model_bytes, ROUTER: router_bytes}
         self._tensor: Final = tensor
         self._experts: Final = experts
         self._capability: Final = capability
+        self._cuts_tiles: Final = cuts_tiles
         self._known: Final[dict[int, int]] = {}
 
     def bytes_of(self, parameters: Sequence[Parameter]) -> int:
@@ -139,13 +144,23 @@ class _Ranks:
         return (
             element
             * copies
-            * prod(size_of(d, tensor, capability=self._capability) for d in parameter.dimensions)
+            * prod(
+                size_of(each, tensor, capability=self._capability, cuts_tiles=self._cuts_tiles)
+                for each in parameter.dimensions
+            )
         )
 
 
-def size_of(dimension: Dimension, ranks: int, *, capability: Capability | None = _HOPPER) -> int:
-    """Stored elements of a dimension on one of `ranks`, on a GPU of this compute capability."""
-    per = _fitted(dimension, ranks) if dimension.fits else dimension.per
+def size_of(
+    dimension: Dimension,
+    ranks: int,
+    *,
+    capability: Capability | None = _HOPPER,
+    cuts_tiles: bool = True,
+) -> int:
+    """Stored elements of a dimension on one of `ranks`, on a GPU of this compute capability; `cuts_tiles` says
+    that its kernel takes smaller tiles than the checkpoint's."""
+    per = _fitted(dimension, ranks, cuts_tiles=cuts_tiles) if dimension.fits else dimension.per
     total = 0
     for part in dimension.parts:
         share = _part(part, ranks)
@@ -176,10 +191,25 @@ def _has_router_kernels(capability: Capability | None) -> bool:
     return capability is not None and (capability == (9, 0) or capability[0] == 10)
 
 
-def _fitted(dimension: Dimension, ranks: int) -> int:
+def _cuts_tiles(shape: ModelShape, capability: Capability | None) -> bool:
+    """Whether a kernel for experts takes smaller tiles than the checkpoint's.
+
+    vllm/model_executor/layers/fused_moe/oracle/fp8.py 0.32: of fp8 only Triton's does, and that needs fp8
+    arithmetic (experts/triton_moe.py `_supports_quant_scheme`), which cards before 8.9 lack; Marlin, which
+    serves those, does not.
+    """
+    return shape.quantization != "fp8" or capability is None or capability >= _FIRST_WITH_FP8
+
+
+def _fitted(dimension: Dimension, ranks: int, *, cuts_tiles: bool) -> int:
     shares = [_part(part, ranks) for part in dimension.fits]
     if shares[0] % dimension.per == 0:
         return dimension.per
+    if not cuts_tiles:
+        raise IndivisibleError(
+            f"a rank's share of {shares[0]} is not a multiple of {dimension.per}, and the kernel for fp8 "
+            "experts on this card takes whole tiles"
+        )
     per = gcd(dimension.per, *shares)
     if per < MIN_FITTED:
         raise IndivisibleError(f"a rank's share of {shares[0]} leaves tiles of {per}, less than {MIN_FITTED}")
