@@ -4,7 +4,7 @@ SHELL := /bin/bash
 UV_VERSION := 0.13.9
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
-TIERS := $(wildcard tests/unit tests/chart tests/cluster tests/e2e)
+TIERS := $(wildcard tests/unit tests/chart tests/oracle tests/cluster tests/e2e)
 CRD := crds/tonnage.dev_llmdeployments.yaml
 CLUSTER ?= local
 FAULTS := $(addprefix tests/cluster/test_,stop_at_every_call.py faults.py killed.py wire.py)
@@ -23,7 +23,7 @@ help: ## show this list
 
 venv: .venv/.ready ## make .venv with all tools
 
-.PHONY: help venv prerequisites demo demo-down test test-unit test-cluster test-e2e bench-heal bench-inventory bench-memory bench-operator bench-planning soak soak-hostile soak-sequences lint format crd soak-crash reliability
+.PHONY: help venv prerequisites demo demo-down test test-unit test-oracle test-cluster test-e2e bench-heal bench-inventory bench-memory bench-operator bench-planning soak soak-hostile soak-sequences soak-oracle golden-choices lint format crd soak-crash reliability
 prerequisites: .venv/.ready
 	@tests/harness/prerequisites.sh cluster
 
@@ -38,6 +38,9 @@ test: lint prerequisites ## lint and all tests
 
 test-unit: .venv/.ready ## pure tests, no cluster
 	@$(PYTEST) $(wildcard tests/unit tests/chart)
+
+test-oracle: prerequisites ## plans on GPUs checked by vLLM's own KV-cache code, no GPU needed
+	@$(PYTEST) tests/oracle
 
 test-cluster: prerequisites ## tests on a real API server with simulated nodes
 	@$(PYTEST) tests/cluster
@@ -60,7 +63,7 @@ bench-operator: prerequisites ## latency, burst, writes, restart, CPU and memory
 bench-planning: .venv/.ready ## how long a plan over ten pools takes, and what plans leave unused of real starts
 	@PYTHONPATH=tests $(PYTHON) -m bench.planning
 
-soak: soak-hostile soak-crash soak-sequences ## all long runs
+soak: soak-hostile soak-crash soak-sequences soak-oracle ## all long runs
 
 soak-hostile: .venv/.ready ## 100,000 hostile config.json files: clean refusals or sane answers only (10 minutes)
 	@PYTHONPATH=tests $(PYTHON) -m soak.hostile
@@ -76,11 +79,17 @@ reliability: prerequisites ## all faults, and the table of docs/reliability.md f
 soak-sequences: prerequisites ## 1,000 histories of generated objects on a real API server: idempotent, independent of the past (TONNAGE_SEED=)
 	@PYTHONPATH=tests $(PYTHON) -m soak.sequences
 
+soak-oracle: prerequisites ## every plan of the grid, and all that would be better, by vLLM's own code (hours; goes on where it was stopped)
+	@PYTHONPATH=tests nice $(PYTHON) -m soak.oracle | tee tests/soak/results/oracle.txt
+
+golden-choices: .venv/.ready ## write the table of choices anew (tests/oracle/choices.txt)
+	@PYTHONPATH=tests $(PYTHON) -m oracle.choices
+
 lint: .venv/.ready ## style, types, layers
 	@.venv/bin/ruff check -q .
 	@.venv/bin/ruff format -q --check .
 	@.venv/bin/mypy operator/src worker/src
-	@MYPYPATH=tests:operator/src .venv/bin/mypy tests/harness tests/bench tests/sequences tests/soak tests/conftest.py
+	@MYPYPATH=tests:operator/src .venv/bin/mypy tests/harness tests/bench tests/oracle tests/sequences tests/soak tests/conftest.py
 	@.venv/bin/lint-imports
 
 format: .venv/.ready ## let ruff format everything

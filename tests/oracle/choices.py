@@ -40,9 +40,7 @@ def line(model: str, nodes: str, workload: str) -> str:
     answers = [
         in_words(grid.answer(grid.Scenario(model, nodes, workload, quality))) for quality in grid.QUALITIES
     ]
-    columns = [
-        "=" if number and text == answers[number - 1] else text for number, text in enumerate(answers)
-    ]
+    columns = ["=" if number and text == answers[number - 1] else text for number, text in enumerate(answers)]
     return f"{nodes:8} {workload:10} {' | '.join(columns)}"
 
 

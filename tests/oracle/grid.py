@@ -134,15 +134,18 @@ def scenarios() -> Iterator[Scenario]:
 @cache
 def shuffled() -> tuple[Scenario, ...]:
     """All in an order that is as good as random and always the same."""
-    return tuple(sorted(scenarios(), key=lambda each: hashlib.sha256(f"{_SEED} {each.name}".encode()).digest()))
+    return tuple(
+        sorted(scenarios(), key=lambda each: hashlib.sha256(f"{_SEED} {each.name}".encode()).digest())
+    )
 
 
 @cache
 def sample() -> tuple[Scenario, ...]:
-    """One scenario of every model: of the first few in the order of `shuffled` that have a plan, the one whose
-    kind of plan was taken least so far. Cases of one platform come together."""
+    """One scenario of every model: of the first few in the order of `shuffled` that have a plan, the one
+    whose kind of plan was taken least so far; and one on a T4, which few models fit. Cases of one platform
+    come together."""
     taken: Counter[tuple[object, ...]] = Counter()
-    found = []
+    found = [_ON_T4]
     for model in MODELS:
         mine = (each for each in shuffled() if each.model == model)
         planned = list(islice((each for each in mine if isinstance(answer(each), Plan)), _LOOKED_AT))
@@ -150,6 +153,9 @@ def sample() -> tuple[Scenario, ...]:
         taken[_kind(best)] += 1
         found.append(best)
     return tuple(sorted(found, key=platform))
+
+
+_ON_T4: Final = Scenario("Qwen--Qwen3-0.6B", "T4", "chat", "Lossless")
 
 
 def _kind(scenario: Scenario) -> tuple[object, ...]:

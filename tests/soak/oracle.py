@@ -1,5 +1,5 @@
-"""`make soak-oracle`: every plan of the grid, and everything that would have been better than it, by vLLM's own
-KV-cache code (hours on one core; goes on where it was stopped).
+"""`make soak-oracle`: every plan of the grid, and everything that would have been better than it, by vLLM's
+own KV-cache code (hours on one core; goes on where it was stopped).
 
 What was found is kept by plan and rival in build/soak-oracle.jsonl; remove it to begin anew.
 """

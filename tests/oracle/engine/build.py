@@ -47,8 +47,8 @@ class StageError(RuntimeError):
 
 def engine_config(case: Case) -> Any:
     """What the engine makes of its arguments. Raises its errors."""
-    import vllm.model_executor.models.registry as registry
     from vllm.engine.arg_utils import EngineArgs
+    from vllm.model_executor.models import registry
     from vllm.usage.usage_lib import UsageContext
 
     # Models are inspected in this process, which keeps the platform.
@@ -144,8 +144,9 @@ def _model(case: Case, config: Any) -> Any:
 
     redirected: Any = contextlib.nullcontext()
     if case.card is not None:
-        from oracle.engine.fake_cuda import on_meta
         from vllm.v1.worker.workspace import init_workspace_manager
+
+        from oracle.engine.fake_cuda import on_meta
 
         # Sparse latent attention reserves a workspace while it is built; a real worker has one by then.
         init_workspace_manager(torch.device("meta"))

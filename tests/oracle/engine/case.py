@@ -54,10 +54,10 @@ class Answer:
     """What the engine made of a case.
 
     `refused` is the engine's own error, "" where it would start; `stage` says how far it came: "arguments",
-    "model", "cache", "started", or "process" where there was no answer in time. Bytes of a block are
-    those of the first stage. Weights are those of the fullest rank as they are created, before kernels repack
-    them, and in one byte where the engine is to store them so. `requests` are how many requests of each length of the case the cache holds at
-    once. `settings` are what the engine made of its arguments.
+    "model", "cache", "started", or "process" where there was no answer in time. Bytes of a block are those of
+    the first stage. Weights are those of the fullest rank as they are created, before kernels repack them,
+    and in one byte where the engine is to store them so. `requests` are how many requests of each length of
+    the case the cache holds at once. `settings` are what the engine made of its arguments.
     """
 
     refused: str = ""

@@ -232,8 +232,8 @@ def _fake_triton() -> None:
 
 
 def _stand_in_for_flash_attention(capability: tuple[int, int]) -> None:
-    """vllm.vllm_flash_attn as it answers in the CUDA wheel: version 2 from 8.0 on, 3 on 8.0, 8.7 and 9.0, 4 on
-    9, 10 and 11."""
+    """vllm.vllm_flash_attn as it answers in the CUDA wheel: version 2 from 8.0 on, 3 on 8.0, 8.7 and 9.0, 4
+    on 9, 10 and 11."""
     major = capability[0]
     versions = {
         2: major >= 8,
@@ -247,7 +247,11 @@ def _stand_in_for_flash_attention(capability: tuple[int, int]) -> None:
     def reason(version: int, _device: Any = None, **__: Any) -> str | None:
         return None if supported(version) else "not for this compute capability"
 
-    nothing = ("flash_attn_varlen_func", "get_scheduler_metadata", "compile_flash_attn_varlen_func_from_specs")
+    nothing = (
+        "flash_attn_varlen_func",
+        "get_scheduler_metadata",
+        "compile_flash_attn_varlen_func_from_specs",
+    )
     package = types.ModuleType("vllm.vllm_flash_attn")
     interface = types.ModuleType("vllm.vllm_flash_attn.flash_attn_interface")
     for module in (package, interface):

@@ -1,5 +1,5 @@
-"""`python -m oracle.engine.program cpu|cuda:MAJOR.MINOR SECONDS`: cases on standard input, answers on standard
-output, a line each; what the engine prints goes to standard error.
+"""`python -m oracle.engine.program cpu|cuda:MAJOR.MINOR SECONDS`: cases on standard input, answers on
+standard output, a line each; what the engine prints goes to standard error.
 
 vLLM is imported once; every case is answered by a fork of that process, which is stopped after SECONDS. The
 process is nice, keeps to two processors and ends with its standard input.
@@ -116,7 +116,8 @@ def _answered(line: str, limit_seconds: float) -> Answer:
 
 def _read(reader: int, limit_seconds: float) -> str | None:
     """All that the child writes until it closes its end; None where it takes too long."""
-    end, parts = time.monotonic() + limit_seconds, []
+    parts: list[bytes] = []
+    end = time.monotonic() + limit_seconds
     with os.fdopen(reader, "rb", buffering=0) as file:
         while True:
             ready, _, _ = select.select([file], [], [], max(0.0, end - time.monotonic()))

@@ -20,9 +20,7 @@ def join(*, tensor: int, pipeline: int, stage: int) -> None:
     parallel_state._node_count = lambda _: 1
     shm_broadcast.MessageQueue.create_from_process_group = staticmethod(lambda *_, **__: None)
     _communicate_with_nobody(world)
-    parallel_state.init_distributed_environment(
-        world_size=world, rank=rank, local_rank=0, backend="fake"
-    )
+    parallel_state.init_distributed_environment(world_size=world, rank=rank, local_rank=0, backend="fake")
     parallel_state.initialize_model_parallel(tensor, pipeline, 1, 1, backend="fake")
 
 

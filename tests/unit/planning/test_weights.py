@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import pytest
 
 from tonnage.models import parse_config
-from tonnage.planning.weights import IndivisibleError, weight_bytes
+from tonnage.planning.weights import IndivisibleError, stored_in_fp8, weight_bytes
 from unit.models.samples import llama_config
 from unit.planning.gpu.samples import model
 
@@ -50,3 +50,11 @@ def test_cards_without_fp8_take_whole_tiles_of_experts(capability: tuple[int, in
     refusal = pytest.raises(IndivisibleError, match="whole tiles") if refused else nullcontext()
     with refusal:
         weight_bytes(shape, dtype="bfloat16", tensor_parallel=8, capability=capability)
+
+
+def test_mixers_of_mamba_1_stay_as_shipped_where_weights_are_stored_in_fp8() -> None:
+    """Jamba's defaults: the engine makes 55,064,485,632 bytes of it, of which seven of eight layers' mixers
+    stay in two bytes each."""
+    shape = stored_in_fp8(model("tfdefault--jamba").shape)
+    stored = weight_bytes(shape, dtype="bfloat16", capability=(8, 9))[0]
+    assert 0 <= stored - 55_064_485_632 < 28 * 3 * 4096 * 14336

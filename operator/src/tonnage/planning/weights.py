@@ -7,7 +7,18 @@ from dataclasses import replace
 from math import gcd, prod
 from typing import Final
 
-from tonnage.models import ELEMENT_BYTES, MODEL, ROUTER, Dimension, Layer, ModelShape, Parameter, Part, Split
+from tonnage.models import (
+    ELEMENT_BYTES,
+    MODEL,
+    ROUTER,
+    Dimension,
+    Layer,
+    ModelShape,
+    Parameter,
+    Part,
+    RecurrentState,
+    Split,
+)
 from tonnage.models.parameters import MIN_FITTED, Rounding, Tile
 
 Capability = tuple[int, int]
@@ -65,17 +76,24 @@ def stored_in_fp8(shape: ModelShape) -> ModelShape:
     vllm/model_executor/layers/quantization/online/base.py 0.32: linear layers and routed experts of a
     checkpoint that is not quantized, layer by layer while it loads; embeddings and the output head stay. Of
     what a layer holds, routers, gates and convolutions stay too: they are told by their narrow side, so that
-    the bytes are a little too many rather than too few.
+    the bytes are a little too many rather than too few. Mixers of Mamba 1 stay whole
+    (layers/mamba/mamba_mixer.py passes no `quant_config` on), and of their layers only experts are counted
+    as stored in fp8.
     """
     known: dict[int, Layer] = {}
     runs = []
     for run in shape.layers:
         layer = known.get(id(run.layer))
         if layer is None:
-            parameters = tuple(map(_in_fp8, run.layer.parameters))
-            layer = known[id(run.layer)] = replace(run.layer, parameters=parameters)
+            layer = known[id(run.layer)] = _layer_in_fp8(run.layer)
         runs.append(replace(run, layer=layer))
     return replace(shape, layers=tuple(runs))
+
+
+def _layer_in_fp8(layer: Layer) -> Layer:
+    stays = any(isinstance(cache, RecurrentState) and cache.kind == "mamba1" for cache in layer.caches)
+    parameters = (each if stays and not each.experts else _in_fp8(each) for each in layer.parameters)
+    return replace(layer, parameters=tuple(parameters))
 
 
 def _in_fp8(parameter: Parameter) -> Parameter:
@@ -158,8 +176,8 @@ def size_of(
     capability: Capability | None = _HOPPER,
     cuts_tiles: bool = True,
 ) -> int:
-    """Stored elements of a dimension on one of `ranks`, on a GPU of this compute capability; `cuts_tiles` says
-    that its kernel takes smaller tiles than the checkpoint's."""
+    """Stored elements of a dimension on one of `ranks`, on a GPU of this compute capability; `cuts_tiles`
+    says that its kernel takes smaller tiles than the checkpoint's."""
     per = _fitted(dimension, ranks, cuts_tiles=cuts_tiles) if dimension.fits else dimension.per
     total = 0
     for part in dimension.parts:
