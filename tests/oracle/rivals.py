@@ -16,9 +16,9 @@ from tonnage.gpus.inventory import Pool, Sharing
 from tonnage.planning.candidates import MARGIN_BLOCKS
 from tonnage.planning.gpu import rules
 from tonnage.planning.gpu.candidates import Candidate, Choice, Sizer, batches
-from tonnage.planning.gpu.ladder import FP8, QUALITIES, Step, steps
+from tonnage.planning.gpu.ladder import QUALITIES, Step, steps
 from tonnage.planning.gpu.question import GpuQuestion, usable_bytes
-from tonnage.planning.plan import Plan
+from tonnage.planning.gpu.search import search
 from tonnage.planning.settle import RefusedError
 from tonnage.planning.weights import IndivisibleError
 
@@ -62,10 +62,13 @@ class Rival:
         )
 
 
-def rivals(question: GpuQuestion, plan: Plan) -> list[Rival]:
-    """All rivals of a plan on GPUs, the nearest to fitting first, those that our rules refuse last."""
+def rivals(question: GpuQuestion) -> list[Rival]:
+    """All rivals of what is chosen, the nearest to fitting first, those that our rules refuse last."""
+    chosen = search(question).chosen
+    if chosen is None:
+        return []
     sizer = Sizer(question)
-    found = [_rival(choice, sizer) for choice in _choices(question, plan)]
+    found = [_rival(choice, sizer) for choice in _choices(question, chosen.choice)]
     return sorted(found, key=lambda each: (-each.nearness, each.name))
 
 
@@ -115,27 +118,25 @@ def _rival(choice: Choice, sizer: Sizer) -> Rival:
         return Rival(choice=choice, candidate=None, weight_bytes=weights, refused=str(error))
 
 
-def _choices(question: GpuQuestion, plan: Plan) -> Iterator[Choice]:
-    assert plan.gpu is not None
-    chosen = Step(plan.kv_dtype, FP8 if plan.gpu.quantization else "", plan.gpu.enforce_eager)
+def _choices(question: GpuQuestion, chosen: Choice) -> Iterator[Choice]:
     order = list(steps(question))
-    better = order[: order.index(chosen)]
+    better = order[: order.index(chosen.step)]
     for step in better:
         if step.eager or replace(step, eager=True) not in better:
             # Without CUDA graphs there is more room: that is looked at where it comes first too.
-            yield from _of_step(question, step, plan, chosen=chosen)
-    yield from _of_step(question, chosen, plan, chosen=chosen)
+            yield from _of_step(question, step, chosen)
+    yield from _of_step(question, chosen.step, chosen)
 
 
-def _of_step(question: GpuQuestion, step: Step, plan: Plan, *, chosen: Step) -> Iterator[Choice]:
+def _of_step(question: GpuQuestion, step: Step, chosen: Choice) -> Iterator[Choice]:
     for pool in question.pools:
         objects = rules.pool_rejection(question, pool) or next(
             (found for rule in rules.STEP_CHAIN if (found := rule(question, pool, step)) is not None), None
         )
         if objects is not None:
             continue
-        for tensor, pipeline in _ranks(pool, spread=_better(step, chosen)):
-            if step == chosen and tensor * pipeline >= plan.gpus_per_replica:
+        for tensor, pipeline in _ranks(pool, spread=_better(step, chosen.step)):
+            if step == chosen.step and tensor * pipeline >= chosen.gpus:
                 continue
             tokens = batches(question, pool)[-1]
             choice = Choice(step=step, pool=pool, tensor=tensor, pipeline=pipeline, batched_tokens=tokens)

@@ -36,7 +36,7 @@ def test_the_engine_bears_the_plan_out(scenario: Scenario, oracle: Oracle) -> No
     if plan.gpu is None:
         return
     asked = grid.question(scenario)
-    for rival in rivals.rivals(asked, plan)[:_NEAREST]:
+    for rival in rivals.rivals(asked)[:_NEAREST]:
         assert rivals.valid_after_all(rival, asked, oracle, files=grid.files(scenario.model)) == ""
 
 

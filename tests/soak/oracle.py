@@ -69,7 +69,7 @@ def _checks(
     if plan.gpu is None:
         return
     asked = grid.question(scenario)
-    for rival in rivals(asked, plan):
+    for rival in rivals(asked):
         start = starts.of_choice(
             asked, rival.choice, config=files[0], hf_quant_config=files[1], kv_bytes=rival.kv_bytes
         )

@@ -57,4 +57,4 @@ def test_mixers_of_mamba_1_stay_as_shipped_where_weights_are_stored_in_fp8() -> 
     stay in two bytes each."""
     shape = stored_in_fp8(model("tfdefault--jamba").shape)
     stored = weight_bytes(shape, dtype="bfloat16", capability=(8, 9))[0]
-    assert 0 <= stored - 55_064_485_632 < 28 * 3 * 4096 * 14336
+    assert 0 <= stored - 55_064_485_632 < 55_064_485_632 // 500

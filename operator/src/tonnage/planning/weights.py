@@ -77,8 +77,7 @@ def stored_in_fp8(shape: ModelShape) -> ModelShape:
     checkpoint that is not quantized, layer by layer while it loads; embeddings and the output head stay. Of
     what a layer holds, routers, gates and convolutions stay too: they are told by their narrow side, so that
     the bytes are a little too many rather than too few. Mixers of Mamba 1 stay whole
-    (layers/mamba/mamba_mixer.py passes no `quant_config` on), and of their layers only experts are counted
-    as stored in fp8.
+    (layers/mamba/mamba_mixer.py passes no `quant_config` on); they are told by the width of their states.
     """
     known: dict[int, Layer] = {}
     runs = []
@@ -91,9 +90,15 @@ def stored_in_fp8(shape: ModelShape) -> ModelShape:
 
 
 def _layer_in_fp8(layer: Layer) -> Layer:
-    stays = any(isinstance(cache, RecurrentState) and cache.kind == "mamba1" for cache in layer.caches)
-    parameters = (each if stays and not each.experts else _in_fp8(each) for each in layer.parameters)
+    mixers = [each for each in layer.caches if isinstance(each, RecurrentState) and each.kind == "mamba1"]
+    width = max((size for mixer in mixers for state in mixer.tensors for size in _sizes(state)), default=0)
+    # Its input matrix makes two such vectors of every token at once.
+    parameters = (each if {width, 2 * width} & _sizes(each) else _in_fp8(each) for each in layer.parameters)
     return replace(layer, parameters=tuple(parameters))
+
+
+def _sizes(parameter: Parameter) -> set[int]:
+    return {part.size for dimension in parameter.dimensions for part in dimension.parts}
 
 
 def _in_fp8(parameter: Parameter) -> Parameter:
