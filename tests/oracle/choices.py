@@ -3,6 +3,7 @@ workload, one column a quality; "=" is the plan of the column before."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -47,7 +48,9 @@ def line(model: str, nodes: str, workload: str) -> str:
 def in_words(answer: Plan | Rejection) -> str:
     """A plan in a few words, or why there is none."""
     if isinstance(answer, Rejection):
-        return f"no: {answer.reason}: {answer.message[:_FIRST_WORDS].strip()}"
+        # Without bytes, which every change of the budget moves.
+        first = re.sub(r"[0-9.]+ GiB", "x GiB", answer.message)[:_FIRST_WORDS].strip()
+        return f"no: {answer.reason}: {first}"
     words = [_where(answer)]
     if answer.kv_dtype != "auto":
         words.append(answer.kv_dtype)
