@@ -144,7 +144,7 @@ def is_readable(spec: Spec) -> bool:
     template = spec.get("template", {})
     admitted = template.get("priorityClassName") != NOWHERE
     placed = template.get("schedulerName", SCHEDULER) == SCHEDULER
-    return spec["model"] == BASE["model"] or (admitted and placed)
+    return bool(spec["model"] == BASE["model"]) or (admitted and placed)
 
 
 def _with(spec: Spec, name: str, value: Any) -> Spec:
