@@ -8,6 +8,7 @@ it are taken off too, nor when pods are bound, so that every order of asking end
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -131,6 +132,16 @@ def restrict(inventory: Inventory, *, usable: frozenset[str] | None) -> Inventor
     return replace(inventory, pools=tuple(pool for pool in pools if pool.nodes))
 
 
+def take_off(inventory: Inventory, granted: Iterable[Need]) -> Inventory:
+    """The inventory less what was granted, on the nodes where it was."""
+    taken = Counter((need.pool, node) for need in granted for node in need.nodes for _ in range(need.devices))
+    pools = (
+        replace(pool, nodes=tuple(_without(node, taken[pool.name, node.name]) for node in pool.nodes))
+        for pool in inventory.pools
+    )
+    return replace(inventory, pools=tuple(pools))
+
+
 class _Room:
     """What is free, while it is given away."""
 
@@ -200,6 +211,10 @@ class _Room:
         return tuple(
             node if node.free == free[node.name] else _less(node, free=free[node.name]) for node in pool.nodes
         )
+
+
+def _without(node: PoolNode, taken: int) -> PoolNode:
+    return _less(node, free=max(0, node.free - taken)) if taken else node
 
 
 def _less(node: PoolNode, *, free: int) -> PoolNode:

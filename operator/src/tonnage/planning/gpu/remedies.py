@@ -30,9 +30,9 @@ class Remedy:
     value: int
 
 
-def not_possible(question: GpuQuestion, found: Found) -> Rejection:
-    """The rejection of a question that has no plan."""
-    remedies = tuple(_remedies(question, found))[:_MOST_REMEDIES]
+def not_possible(question: GpuQuestion, found: Found, *, explain: bool = True) -> Rejection:
+    """The rejection of a question that has no plan; to `explain`, remedies are searched for."""
+    remedies = tuple(_remedies(question, found))[:_MOST_REMEDIES] if explain else ()
     lost = [each for step in found.steps for each in step.lost]
     closest = words.nearest(question, lost)
     text = _what_is_missing(found, closest)

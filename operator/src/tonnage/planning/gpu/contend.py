@@ -1,0 +1,195 @@
+"""Arbitration: objects that want a plan on GPUs at the same time, one after the other, each with what those
+ahead of it leave. Pure: the same records, needs and contenders give the same answers, whoever asks first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Final
+
+from tonnage.engines import GpuRules
+from tonnage.gpus.inventory import Inventory, Pool, Problem, Vendor
+from tonnage.gpus.placement import Placement
+from tonnage.gpus.records import ANYWHERE, Records
+from tonnage.gpus.reservations import Need, rank, settle, take_off
+from tonnage.models import ModelProfile
+from tonnage.planning.gpu.choose import plan_on_gpus
+from tonnage.planning.gpu.question import Hardware
+from tonnage.planning.plan import Demand, GpuPlan, Plan, Rejection
+
+NO_ROOM: Final = frozenset({"NotEnoughGpus", "NotEnoughMemory", "NoUsablePool", "NoRoomForSurge"})
+"""Reasons that a change of the cluster may do away with."""
+
+_NAMED: Final = 3
+_MOST_TEXT: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """An object that wants a plan: what is asked, where its pods may run, and its rank.
+
+    `key` is `namespace/name`, `created` its creation time as the API writes it. `replicas` is how many it
+    wants. `surges`: pods of an earlier plan serve, and must until a pod of the new one does.
+    """
+
+    key: str
+    created: str
+    priority: int
+    demand: Demand
+    model: ModelProfile
+    engine: GpuRules
+    hardware: Hardware
+    placement: Placement
+    replicas: int
+    surges: bool = False
+
+    @property
+    def rank(self) -> tuple[int, str, str]:
+        """What comes first: the higher priority, then the older object, then the name."""
+        return rank(
+            Need(key=self.key, pool="", pods=1, devices=1, priority=self.priority, created=self.created)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What is contended for: what was read of the cluster, or the inventory that its administrator stated,
+    what accepted plans still need, and the administrator's prices."""
+
+    hardware: Records | Inventory
+    accepted: tuple[Need, ...] = ()
+    prices: Mapping[str, Decimal]
+
+    def inventory(self, *, placement: Placement = ANYWHERE, without: str = "") -> Inventory:
+        """The pools that a pod could use, the devices of one object's own pods counted as free."""
+        if isinstance(self.hardware, Inventory):
+            return self.hardware
+        return self.hardware.inventory(placement=placement, without=without)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What is left after those ahead: `granted` are accepted plans and the contenders before, with their
+    nodes, `left` is the whole inventory less all of it."""
+
+    granted: tuple[Need, ...]
+    left: Inventory
+
+    def give(self, need: Need) -> Room:
+        """The room after a need was given what there is for it."""
+        settled = settle(self.left, reserved=[need])
+        return Room(granted=(*self.granted, *settled.granted), left=settled.left)
+
+
+def room_of(site: Site) -> Room:
+    """The room before the first contender."""
+    settled = settle(site.inventory(), reserved=site.accepted)
+    return Room(granted=settled.granted, left=settled.left)
+
+
+def contend(contenders: Iterable[Contender], *, site: Site) -> dict[str, Plan | Rejection]:
+    """The outcome of each contender, by key: in the order of their rank each is planned with what is left."""
+    room, outcomes = room_of(site), dict[str, Plan | Rejection]()
+    for contender in sorted(contenders, key=lambda each: each.rank):
+        outcome, room = plan_next(contender, site=site, room=room)
+        outcomes[contender.key] = outcome
+    return outcomes
+
+
+def plan_next(
+    contender: Contender, *, site: Site, room: Room, explain: bool = True
+) -> tuple[Plan | Rejection, Room]:
+    """The outcome of one contender, and the room behind it.
+
+    A plan is made if one replica finds its devices; it is then given what there is for all that are wanted.
+    """
+    inventory = site.inventory(placement=contender.placement, without=contender.key)
+    others = [need for need in room.granted if need.key != contender.key]
+    outcome = plan_on_gpus(
+        contender.demand,
+        model=contender.model,
+        inventory=take_off(inventory, others),
+        engine=contender.engine,
+        hardware=contender.hardware,
+        prices=site.prices,
+        explain=explain,
+    )
+    if isinstance(outcome, Rejection) or outcome.gpu is None:
+        return _explained(outcome, inventory, site=site, others=others), room
+    need = need_of(contender, outcome, gpu=outcome.gpu, inventory=inventory)
+    if contender.surges and not _has_room(room.left, replace(need, pods=outcome.gpu.nodes_per_replica)):
+        return _no_room_for_surge(outcome, outcome.gpu), room
+    return outcome, room.give(need)
+
+
+def need_of(contender: Contender, plan: Plan, *, gpu: GpuPlan, inventory: Inventory) -> Need:
+    """What all replicas of a plan need, on the nodes of its pool that the object may use."""
+    nodes = (node.name for pool in inventory.pools if pool.name == plan.pool for node in pool.nodes)
+    return Need(
+        key=contender.key,
+        pool=plan.pool,
+        pods=contender.replicas * gpu.nodes_per_replica,
+        devices=gpu.devices_per_pod,
+        priority=contender.priority,
+        created=contender.created,
+        usable=frozenset(nodes),
+    )
+
+
+def _has_room(left: Inventory, need: Need) -> bool:
+    (granted,) = settle(left, reserved=[need]).granted
+    return len(granted.nodes) == need.pods
+
+
+def _no_room_for_surge(plan: Plan, gpu: GpuPlan) -> Rejection:
+    needed = gpu.devices_per_pod * gpu.nodes_per_replica
+    return Rejection(
+        reason="NoRoomForSurge",
+        message=(
+            f"the new plan needs {needed} free {plan.product} beside the pods that serve, until one of the "
+            "new pods does; free them, or set rollout.allowDowntime: true. The plan before stays in force"
+        ),
+        numbers={"gpus": needed},
+    )
+
+
+def _explained(
+    outcome: Plan | Rejection, inventory: Inventory, *, site: Site, others: Sequence[Need]
+) -> Plan | Rejection:
+    """A rejection with those who hold what is missing, and what was left out of the inventory."""
+    if isinstance(outcome, Plan) or outcome.reason not in NO_ROOM:
+        return outcome
+    pools = [pool for pool in inventory.pools if pool.vendor is not Vendor.CPU]
+    held = [text for pool in pools if (text := _holders(pool, site=site, others=others))]
+    text = outcome.message
+    if held and outcome.reason == "NotEnoughGpus":
+        text += f"; in use: {'; '.join(held[:_NAMED])}"
+    if inventory.problems:
+        text += f"; left out: {'; '.join(_left_out(inventory.problems))}"
+    return replace(outcome, message=text[:_MOST_TEXT])
+
+
+def _holders(pool: Pool, *, site: Site, others: Sequence[Need]) -> str:
+    """Who has devices of a pool: pods that run, and plans whose pods are still to come."""
+    held = Counter({need.key: len(need.nodes) * need.devices for need in others if need.pool == pool.name})
+    if isinstance(site.hardware, Records):
+        held.update(site.hardware.devices_on(pool.resource, nodes={node.name for node in pool.nodes}))
+    ranked = sorted(
+        ((count, key) for key, count in held.items() if count), key=lambda each: (-each[0], each[1])
+    )
+    if not ranked:
+        return ""
+    named = [f"{count} by {key or 'other pods'}" for count, key in ranked[:_NAMED]]
+    more = len(ranked) - _NAMED
+    return f"{pool.product}: {', '.join(named)}{f' and {more} more' if more > 0 else ''}"
+
+
+def _left_out(problems: Sequence[Problem]) -> Iterator[str]:
+    """The first node of each reason, and how many there are."""
+    reasons = Counter(problem.reason for problem in problems)
+    for reason, count in sorted(reasons.items(), key=lambda each: (-each[1], each[0]))[:_NAMED]:
+        first = next(problem for problem in problems if problem.reason is reason)
+        more = f" (and {count - 1} more {reason})" if count > 1 else ""
+        yield f"{first.node}: {first.message}{more}"

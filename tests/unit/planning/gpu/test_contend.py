@@ -1,0 +1,190 @@
+"""Arbitration: the first in rank gets what there is, nobody counts on what another holds, and losers learn
+who does."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tonnage.gpus.nodes import Toleration
+from tonnage.gpus.placement import Placement
+from tonnage.gpus.pods import PodUse
+from tonnage.gpus.records import Records
+from tonnage.gpus.reservations import Need
+from tonnage.planning.gpu.contend import Contender, Site, contend, need_of, plan_next, room_of
+from tonnage.planning.gpu.question import Hardware
+from tonnage.planning.plan import Demand, Plan, Rejection
+from unit.gpus.clusters import GPU, holder, node
+from unit.planning.gpu.samples import ENGINE, LLAMA_8B, LLAMA_70B
+
+TOLERANT = Placement(tolerations=(Toleration(operator="Exists"),))
+
+
+def contender(key: str, **changes: Any) -> Contender:
+    tensor = changes.pop("tensor", 4)
+    fields: dict[str, Any] = {
+        "key": f"ns/{key}",
+        "created": "2026-01-01T00:00:00Z",
+        "priority": 0,
+        "demand": Demand(context_length=4096),
+        "model": LLAMA_8B,
+        "engine": ENGINE,
+        "hardware": Hardware(tensor_parallel=tensor),
+        "placement": TOLERANT,
+        "replicas": 1,
+        **changes,
+    }
+    return Contender(**fields)
+
+
+def site(*nodes: str, pods: tuple[PodUse, ...] = (), accepted: tuple[Need, ...] = ()) -> Site:
+    found = Records(nodes=tuple(map(node, nodes)), pods=pods)
+    return Site(hardware=found, accepted=accepted, prices={})
+
+
+def refused(found: Plan | Rejection, reason: str = "NotEnoughGpus") -> str:
+    assert isinstance(found, Rejection), found
+    assert found.reason == reason
+    return found.message
+
+
+def test_the_higher_priority_is_first_then_the_older_then_the_name() -> None:
+    asked = [
+        contender("c", tensor=4),
+        contender("b", tensor=4),
+        contender("old", tensor=4, created="2025-01-01T00:00:00Z"),
+        contender("urgent", tensor=4, priority=5, created="2027-01-01T00:00:00Z"),
+    ]
+    found = contend(asked, site=site("h100-0"))
+    assert {key for key, outcome in found.items() if isinstance(outcome, Plan)} == {"ns/urgent", "ns/old"}
+    assert "4 by ns/old, 4 by ns/urgent" in refused(found["ns/b"])
+    three = contend([each for each in asked if each.key != "ns/urgent"], site=site("h100-0"))
+    assert isinstance(three["ns/b"], Plan)
+    assert isinstance(three["ns/c"], Rejection)
+
+
+def test_pods_that_run_are_named_as_holders() -> None:
+    pods = (
+        holder("h100-0", 5, name="a", namespace="team", deployment="llama"),
+        holder("h100-0", 1, name="b"),
+    )
+    found = contend([contender("a")], site=site("h100-0", pods=pods))
+    assert "NVIDIA-H100-80GB-HBM3: 5 by team/llama, 1 by other pods" in refused(found["ns/a"])
+
+
+def test_pods_of_an_accepted_plan_have_their_devices_before_they_have_a_node() -> None:
+    first = contender("first", replicas=2)
+    outcome, _ = plan_next(first, site=site("h100-0"), room=room_of(site("h100-0")))
+    assert isinstance(outcome, Plan)
+    assert outcome.gpu is not None
+    inventory = site("h100-0").inventory(placement=first.placement)
+    need = need_of(first, outcome, gpu=outcome.gpu, inventory=inventory)
+    assert (need.pods, need.devices, need.usable) == (2, 4, frozenset({"h100-0"}))
+    found = contend([contender("b", priority=9)], site=site("h100-0", accepted=(need,)))
+    assert "8 by ns/first" in refused(found["ns/b"])
+
+
+def test_whoever_has_no_use_for_what_is_left_does_not_keep_it_from_others() -> None:
+    busy = (holder("h100-0", 6, name="x"),)
+    asked = [contender("large", priority=9, tensor=8), contender("small", tensor=2)]
+    found = contend(asked, site=site("h100-0", pods=busy))
+    assert isinstance(found["ns/large"], Rejection)
+    assert isinstance(found["ns/small"], Plan)
+
+
+def test_an_object_that_is_planned_anew_counts_its_own_devices_as_free() -> None:
+    own = (holder("h100-0", 8, name="x", deployment="a"),)
+    found = contend([contender("a", tensor=8)], site=site("h100-0", pods=own))
+    assert isinstance(found["ns/a"], Plan)
+
+
+@pytest.mark.parametrize(("busy", "fits"), [(4, True), (5, False)])
+def test_a_new_plan_beside_pods_that_serve_needs_room_for_one_replica(busy: int, fits: bool) -> None:
+    own = (holder("h100-0", busy, name="x", deployment="a"),)
+    asked = contender("a", surges=True)
+    (found,) = contend([asked], site=site("h100-0", pods=own)).values()
+    if fits:
+        assert isinstance(found, Plan)
+    else:
+        assert "rollout.allowDowntime" in refused(found, "NoRoomForSurge")
+    (found,) = contend([replace(asked, surges=False)], site=site("h100-0", pods=own)).values()
+    assert isinstance(found, Plan)
+
+
+def test_nodes_that_were_left_out_are_named() -> None:
+    cordoned = replace(node("h100-0"), schedulable=False)
+    where = Site(hardware=Records(nodes=(cordoned, node("l4-0"))), prices={})
+    (found,) = contend([contender("a", model=LLAMA_70B, tensor=8)], site=where).values()
+    assert isinstance(found, Rejection)
+    assert "left out: h100-0: 8 of " in found.message
+    assert "cordoned" in found.message
+
+
+def test_a_stated_inventory_knows_no_pods_but_those_of_accepted_plans() -> None:
+    stated = site("h100-0").inventory()
+    need = Need(key="ns/a", pool=stated.pools[0].name, pods=1, devices=8)
+    where = Site(hardware=stated, accepted=(need,), prices={})
+    assert "8 by ns/a" in refused(contend([contender("b")], site=where)["ns/b"])
+    assert isinstance(contend([contender("a")], site=where)["ns/a"], Plan)
+
+
+CONTENDERS = st.lists(
+    st.builds(
+        lambda tensor, priority, age, replicas: (tensor, priority, f"2026-01-{age:02}T00:00:00Z", replicas),
+        st.sampled_from([1, 2, 4, 8]),
+        st.integers(0, 2),
+        st.integers(1, 9),
+        st.integers(1, 3),
+    ),
+    min_size=2,
+    max_size=50,
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(CONTENDERS, st.integers(0, 7), st.randoms(use_true_random=False))
+def test_fifty_settle_without_a_double_booking_in_order_whoever_asks_first(
+    drawn: list[tuple[int, int, str, int]], busy: int, shuffler: random.Random
+) -> None:
+    asked = [
+        contender(f"o{at:02}", tensor=tensor, priority=priority, created=created, replicas=replicas)
+        for at, (tensor, priority, created, replicas) in enumerate(drawn)
+    ]
+    pods = (holder("h100-0", busy, name="x"),) if busy else ()
+    where = site("h100-0", "h200-0", pods=pods)
+    found = contend(asked, site=where)
+    shuffler.shuffle(asked)
+    assert contend(asked, site=where) == found
+    _nobody_is_booked_twice(asked, found, where)
+    for each in asked:
+        # what is behind somebody in rank changes nothing for it
+        ahead = [other for other in asked if other.rank <= each.rank]
+        assert contend(ahead, site=where)[each.key] == found[each.key]
+
+
+def _nobody_is_booked_twice(asked: list[Contender], found: dict[str, Plan | Rejection], where: Site) -> None:
+    """Every replica that was counted on has devices of its own: at least one of each plan, on one node."""
+    free = {(p.name, n.name): n.free for p in where.inventory().pools for n in p.nodes}
+    room, taken = room_of(where), Counter[tuple[str, str]]()
+    for each in sorted(asked, key=lambda one: one.rank):
+        outcome, room = plan_next(each, site=where, room=room, explain=False)
+        assert isinstance(outcome, Plan) == isinstance(found[each.key], Plan)
+    for need in room.granted:
+        assert need.nodes
+        assert len(need.nodes) <= need.pods
+        for name in need.nodes:
+            taken[need.pool, name] += need.devices
+    assert all(count <= free[place] for place, count in taken.items())
+    assert {need.key for need in room.granted} == {k for k, o in found.items() if isinstance(o, Plan)}
+
+
+def test_the_resource_of_a_holder_is_that_of_the_pool() -> None:
+    assert Records(nodes=(), pods=(holder("n", 2),)).devices_on(GPU, nodes={"n"}) == {"": 2}
+    assert Records(nodes=(), pods=(holder("n", 2),)).devices_on("amd.com/gpu", nodes={"n"}) == {}
+    assert Records(nodes=(), pods=(holder("n", 2, phase="Failed"),)).devices_on(GPU, nodes={"n"}) == {}
