@@ -12,6 +12,7 @@ from harness.steps import StepError
 INSPECTION_LABEL = "tonnage.dev/component=inspect"
 _MESSAGE = "test.tonnage.dev/termination-message"
 _EXIT_CODE = "test.tonnage.dev/exit-code"
+_DISK = {"ephemeral-storage": "1Ti"}
 Answer = Mapping[str, Any] | str
 """What an inspection writes as its termination message: an object becomes one line of JSON."""
 
@@ -27,21 +28,38 @@ def add_node(
     extended: Mapping[str, str] | None = None,
 ) -> None:
     """Add a node that KWOK keeps Ready; `extended` holds resources such as `nvidia.com/gpu`."""
-    disk = {"ephemeral-storage": "1Ti"}
-    resources = {"cpu": cpu, "memory": memory, "pods": str(pods), **disk, **(extended or {})}
-    node = {
+    resources = {"cpu": cpu, "memory": memory, "pods": str(pods), **(extended or {})}
+    add_nodes(
+        cluster,
+        {
+            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **(labels or {})}},
+            "status": {"capacity": resources, "allocatable": resources},
+        },
+    )
+
+
+def add_nodes(cluster: Cluster, *bodies: Mapping[str, Any]) -> None:
+    """Add nodes that KWOK keeps Ready, with the labels, taints and resources of these objects."""
+    cluster.apply(*map(_simulated, bodies))
+    for body in bodies:
+        amounts = {key: {**_DISK, **body["status"][key]} for key in ("capacity", "allocatable")}
+        cluster.patch("node", body["metadata"]["name"], {"status": amounts}, subresource="status")
+    names = [f"node/{body['metadata']['name']}" for body in bodies]
+    cluster.kubectl("wait", "--for=condition=Ready", *names, "--timeout=60s")
+
+
+def _simulated(body: Mapping[str, Any]) -> dict[str, Any]:
+    meta = body["metadata"]
+    return {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {
-            "name": name,
+            "name": meta["name"],
             "annotations": {"kwok.x-k8s.io/node": "fake"},
-            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", **(labels or {})},
+            "labels": {"kubernetes.io/os": "linux", **meta.get("labels", {})},
         },
+        **({"spec": body["spec"]} if "spec" in body else {}),
     }
-    cluster.apply(node)
-    status = {"status": {"capacity": resources, "allocatable": resources}}
-    cluster.patch("node", name, status, subresource="status")
-    cluster.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=60s")
 
 
 def remove_node(cluster: Cluster, name: str) -> None:
