@@ -119,7 +119,8 @@ def objects(case: Case, *, namespace: str, spec: Spec = SPEC) -> list[dict[str, 
 
 
 def apply(cluster: Cluster, cases: Iterable[Case], *, namespace: str) -> None:
-    cluster.apply(*(child for case in cases for child in objects(case, namespace=namespace)))
+    children = [child for case in cases for child in objects(case, namespace=namespace)]
+    cluster.apply(*children, namespace=namespace)
 
 
 def pods(cluster: Cluster, *, namespace: str) -> dict[str, dict[str, Any]]:
@@ -195,8 +196,12 @@ def test_every_plan_of_a_sample_is_placed_on_its_pool(
         end_all(cluster, namespace=namespace)
 
 
-@pytest.mark.parametrize(("pool", "tensor"), [("nvidia-h100-80gb-hbm3", 8), ("nvidia-h100-80gb-hbm3-dra", 2)])
-def test_what_does_not_fit_the_pool_waits_and_goes_nowhere_else(
+@pytest.mark.parametrize(
+    ("pool", "tensor"),
+    [("nvidia-h100-80gb-hbm3", 8), ("nvidia-h100-80gb-hbm3-dra", 2)],
+    ids=["resource", "claim"],
+)
+def test_what_does_not_fit_waits_for_its_pool(
     cluster: Cluster, accelerators: Inventory, namespace: str, pool: str, tensor: int
 ) -> None:
     """Other nodes have as many devices free, of other products."""
@@ -241,7 +246,7 @@ def test_a_model_is_read_where_there_is_nothing_but_a_reserved_gpu_node(
         tolerated=keys,
     )
     del job["metadata"]["ownerReferences"]
-    cluster.apply(job)
+    cluster.apply(job, namespace=namespace)
 
     def node() -> str | None:
         found = pods(cluster, namespace=namespace).get("chat", {}).get("spec", {}).get("nodeName")
