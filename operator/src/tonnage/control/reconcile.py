@@ -14,7 +14,8 @@ from tonnage.rendering.quiet import say_the_same
 
 REFUSED_SECONDS = 60.0
 LEAVING_SECONDS = 2.0
-# one failure is mended by trying again and said to nobody; two in a row are told
+# one failure is mended by trying again and said to nobody, and nothing is said of what was not done; two in a
+# row are told
 TOLD_FAILURES = 2
 
 
@@ -35,8 +36,9 @@ async def reconcile(key: Key, world: World) -> float | None:
     changes, p.memory.settled = world.store.changes(key), None
     try:
         error = await _change(p, world)
-        for look in LOOKING:
-            await look(p, world)
+        if error is None or p.memory.failures >= TOLD_FAILURES:
+            for look in LOOKING:
+                await look(p, world)
     except OwnerGoneError:
         world.store.drop_object(key, uid=owner.uid)
         world.forget(key)
