@@ -18,6 +18,7 @@ from typing import Final
 from harness.paths import REPOSITORY
 from oracle import grid, starts
 from oracle.client import Oracle
+from oracle.engine.case import Case
 from oracle.grid import Scenario
 from oracle.rivals import rivals, valid_after_all
 from oracle.validity import objections
@@ -28,7 +29,8 @@ _TOLD_SECONDS: Final = 60.0
 
 
 def main() -> None:
-    """Check for as many seconds as the argument says, or to the end; then tell what all runs found."""
+    """Check for as many seconds as the argument says, or to the end; then tell what all runs found. Fails if
+    anything was wrong."""
     limit_seconds = float(sys.argv[1]) if len(sys.argv) > 1 else float("inf")
     started = told = time.monotonic()
     KEPT.parent.mkdir(exist_ok=True)
@@ -45,6 +47,7 @@ def main() -> None:
                 told = time.monotonic()
                 print(f"{number} scenarios, {len(known)} checks, {told - started:.0f} s", file=sys.stderr)
         _report(known, asked=oracle.asked, seconds=time.monotonic() - started)
+    sys.exit(any(known.values()))
 
 
 def _planned() -> list[Scenario]:
@@ -60,10 +63,9 @@ def _checks(
 ) -> Iterator[tuple[str, list[str]]]:
     """What is not known yet of a scenario: its plan, then its rivals; each once, whatever qualities share
     it."""
-    plan, files = grid.answer(scenario), grid.files(scenario.model)
+    plan, files, case = grid.answer(scenario), grid.files(scenario.model), _case(scenario)
     assert isinstance(plan, Plan)
-    case = starts.of_plan(plan, config=files[0], hf_quant_config=files[1])
-    key = f"plan {_digest(case.text)}"
+    key = _key(case)
     if key not in known:
         yield key, [f"{scenario.name}: {each}" for each in objections(plan, oracle.check(case))]
     if plan.gpu is None:
@@ -77,6 +79,16 @@ def _checks(
         if key not in known:
             found = valid_after_all(rival, asked, oracle, files=files)
             yield key, [f"{scenario.name}: {found}"] if found else []
+
+
+def _case(scenario: Scenario) -> Case:
+    plan, (config, quantization) = grid.answer(scenario), grid.files(scenario.model)
+    assert isinstance(plan, Plan)
+    return starts.of_plan(plan, config=config, hf_quant_config=quantization)
+
+
+def _key(case: Case) -> str:
+    return f"plan {_digest(case.text)}"
 
 
 def _digest(text: str) -> str:
@@ -96,7 +108,8 @@ def _report(known: dict[str, list[str]], *, asked: int, seconds: float) -> None:
     wrong = [text for found in known.values() for text in found]
     print(f"make soak-oracle, vLLM {grid.VERSION}, {now:%Y-%m-%d %H:%M} UTC")
     print(f"grid: {len(grid.shuffled())} scenarios, {len(planned)} with a plan")
-    print(f"different plans checked: {done['plan']}; rivals checked: {done['rival']}")
+    plans = {_key(_case(each)) for each in planned}
+    print(f"different plans checked: {len(plans & known.keys())} of {len(plans)}; rivals: {done['rival']}")
     print(f"this run: {asked} questions to the engine's code in {seconds:.0f} s")
     print(f"wrong: {len(wrong)}")
     print("\n".join(sorted(wrong)))
