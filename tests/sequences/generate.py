@@ -130,10 +130,12 @@ def _next_spec(
         return chance.choice(good)
     near: Spec = good[-1] if good else BASE
     if kind == REFUSED and chance.random() < 0.5:
-        return _with(near, *chance.choice(_REFUSED))
+        spec = _with(near, *chance.choice(_REFUSED))
+        if is_readable(spec):
+            return spec
     for _ in range(_ATTEMPTS):
         spec = _broken(chance, near) if kind == INVALID else _changed(chance, pools, near)
-        if verdict(spec).kind == kind and (kind != PLANNED or is_readable(spec)):
+        if verdict(spec).kind == kind and (kind == INVALID or is_readable(spec)):
             return spec
     certain = {PLANNED: ("replicas", 1), REFUSED: _REFUSED[0], INVALID: ("replicas", -1)}
     return _with(near, *certain[kind])
