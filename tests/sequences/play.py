@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from sequences import checks
@@ -17,7 +18,7 @@ from sequences.ground import INVALID, REFUSED, Verdict, verdict
 from sequences.schema import Spec
 from sequences.stage import SETTLE_SECONDS, Stage, manifest
 from sequences.state import NOTE, State, blocked, effects_of, state_of, unsettled
-from tonnage.cluster.port import BY_KIND, DEPLOYMENT, LLM_DEPLOYMENT
+from tonnage.cluster.port import BY_KIND, DEPLOYMENT, LLM_DEPLOYMENT, Kind, Object
 
 AT_ONCE = 12
 COMPARE_SECONDS = 20.0
@@ -158,7 +159,11 @@ class Player:
         self._require("equals fresh", await mirror.until(key, wrong, seconds=COMPARE_SECONDS))
 
     async def _leave_notes(self, family: Family, key: Key) -> None:
-        """Somebody else labels and annotates the object and its children, once."""
+        """Somebody else labels and annotates the object and its children, once; returns when that is seen.
+
+        An annotation makes another generation of a Deployment (registry/apps/deployment/strategy.go): seen
+        late, it would be taken for the operator's.
+        """
         bodies = [
             (LLM_DEPLOYMENT, family.object),
             *((kind, family.child(kind.kind, key[1])) for kind in checks.NOTED),
@@ -166,7 +171,19 @@ class Player:
         for kind, body in bodies:
             if body is not None and (key, kind.kind) not in self._noted:
                 self._noted.add((key, kind.kind))
-                await self.stage.client.note(kind, body, _THEIRS)
+                code, noted = await self.stage.client.note(kind, body, _THEIRS)
+                if code == HTTPStatus.OK:
+                    await self._seen(key, kind, noted)
+
+    async def _seen(self, key: Key, kind: Kind, body: Object) -> None:
+        """Wait until the mirror shows a child, or the object, as a write left it or later."""
+
+        def wrong(family: Family) -> str:
+            known = family.object if kind == LLM_DEPLOYMENT else family.child(kind.kind, key[1])
+            version = int(known["metadata"]["resourceVersion"]) if known else 0
+            return "" if version >= int(body["metadata"]["resourceVersion"]) else f"{kind.kind} is seen late"
+
+        await self.stage.mirror.until(key, wrong, seconds=self.settle_seconds)
 
     # single fields
 
