@@ -20,6 +20,7 @@ from sequences.stage import SETTLE_SECONDS, Stage, manifest
 from sequences.state import NOTE, State, blocked, effects_of, state_of, unsettled
 from tonnage.cluster.port import BY_KIND, DEPLOYMENT, LLM_DEPLOYMENT, Kind, Object
 
+BLOCKED_SECONDS = 3.0
 AT_ONCE = 12
 COMPARE_SECONDS = 20.0
 EMPTY_SECONDS = 180.0
@@ -145,9 +146,14 @@ class Player:
             seen = (family.object or {}).get("metadata", {}).get("generation", 0)
             return "not seen yet" if seen < generation else unsettled(family, key[1])
 
-        text = await self.stage.mirror.until(key, wrong, seconds=self.settle_seconds)
-        self._require("comes to rest", text)
-        return self.stage.mirror.family(key)
+        mirror = self.stage.mirror
+        self._require("comes to rest", await mirror.until(key, wrong, seconds=self.settle_seconds))
+        deployment = mirror.family(key).child(DEPLOYMENT.kind, key[1])
+        if deployment is not None and blocked(mirror.family(key), deployment):
+            # for a while its controller tells of the ReplicaSet before, which may have been mended
+            await asyncio.sleep(BLOCKED_SECONDS)
+            self._require("comes to rest", await mirror.until(key, wrong, seconds=self.settle_seconds))
+        return mirror.family(key)
 
     async def _compare(self, key: Key, fresh: Key) -> None:
         """The two become equal; a change of either that is still on its way is waited for."""
