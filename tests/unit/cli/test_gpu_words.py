@@ -17,19 +17,9 @@ from tonnage.rendering.decision import Decision
 from tonnage.rendering.plan import build_plan_status
 from unit.cli.plan_files import around
 from unit.cli.test_explain import state
-from unit.rendering.samples import A_SLICE, CLAIMED, HASH, KEPT, ON_FOUR, on_gpus, spec
+from unit.rendering.samples import A_SLICE, CLAIMED, EAGER, HASH, KEPT, ON_FOUR, on_gpus, spec
 
 GRAPHS = "CUDA graphs FULL_AND_PIECEWISE of 4 sizes up to 8; 0.913 of each GPU must be free at the start"
-EAGER = dataclasses.replace(
-    ON_FOUR,
-    enforce_eager=True,
-    graph_mode="NONE",
-    captured_sizes=(),
-    quantization="fp8_per_tensor",
-    kv_scales="1.0",
-    pipeline_parallel=2,
-    nodes_per_replica=2,
-)
 IN_TURNS = dataclasses.replace(ON_FOUR, devices_per_pod=1, sharing=Sharing.TIME_SLICING, clients=4)
 SAID = [
     (ON_FOUR, "4 x H100-80GB of 79.19 GiB (nvidia.com/gpu), tensor parallel 4"),

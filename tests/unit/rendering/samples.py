@@ -95,6 +95,16 @@ CLAIMED = dataclasses.replace(
     selectors=('device.attributes["gpu.nvidia.com"].productName == "NVIDIA H100 80GB HBM3"',),
     devices_per_pod=2,
 )
+EAGER = dataclasses.replace(
+    ON_FOUR,
+    enforce_eager=True,
+    graph_mode="NONE",
+    captured_sizes=(),
+    quantization="fp8_per_tensor",
+    kv_scales="1.0",
+    pipeline_parallel=2,
+    nodes_per_replica=2,
+)
 A_SLICE = dataclasses.replace(
     ON_FOUR,
     resource="nvidia.com/mig-1g.20gb",

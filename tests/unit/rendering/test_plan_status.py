@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -10,18 +9,7 @@ import pytest
 from tonnage.api.status import PlanStatus
 from tonnage.planning.plan import GpuPlan
 from tonnage.rendering.plan import build_plan_status
-from unit.rendering.samples import A_SLICE, CLAIMED, HASH, KEPT, ON_FOUR, on_gpus
-
-EAGER = dataclasses.replace(
-    ON_FOUR,
-    enforce_eager=True,
-    graph_mode="NONE",
-    captured_sizes=(),
-    quantization="fp8_per_tensor",
-    kv_scales="1.0",
-    pipeline_parallel=2,
-    nodes_per_replica=2,
-)
+from unit.rendering.samples import A_SLICE, CLAIMED, EAGER, HASH, KEPT, ON_FOUR, on_gpus
 
 
 def shown(gpu: GpuPlan, **changes: Any) -> dict[str, Any]:
