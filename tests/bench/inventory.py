@@ -22,8 +22,9 @@ from typing import Final
 from bench.processor import beside_control, heading
 from tonnage.gpus.nodes import Node
 from tonnage.gpus.pods import PodUse
+from tonnage.gpus.records import Records
 from tonnage.gpus.slices import Device, DeviceRef, ResourceClaim, ResourceSlice
-from unit.gpus.clusters import Cluster, holder, plain, real
+from unit.gpus.clusters import holder, plain, real
 
 NODES: Final = 1000
 PODS: Final = 5000
@@ -49,7 +50,7 @@ def main() -> None:
         _print(name, partial(_take, cluster), found)
 
 
-def _cluster(*, alike: bool) -> Cluster:
+def _cluster(*, alike: bool) -> Records:
     draw = random.Random(1)
     kinds = [each for each in real().nodes if not each.name.startswith("dra")]
     nodes = tuple(_node(kinds[number % len(kinds)], number, alike=alike) for number in range(NODES))
@@ -78,7 +79,7 @@ def _pods(nodes: tuple[Node, ...], draw: random.Random) -> tuple[PodUse, ...]:
     )
 
 
-def _claims() -> Cluster:
+def _claims() -> Records:
     draw = random.Random(1)
     attributes = {
         "type": "gpu",
@@ -107,7 +108,7 @@ def _claims() -> Cluster:
     return replace(real(), nodes=nodes, pods=pods, slices=slices, claims=held)
 
 
-def _take(cluster: Cluster) -> None:
+def _take(cluster: Records) -> None:
     cluster.inventory()
 
 

@@ -16,13 +16,14 @@ from typing import Any, Final
 from tonnage.engines import gpu_rules_for, rules_for
 from tonnage.gpus.inventory import Inventory, Sharing
 from tonnage.gpus.nodes import Node
+from tonnage.gpus.records import Records
 from tonnage.models import ModelProfile, Weights, parse_config
 from tonnage.planning.choose import plan_for
 from tonnage.planning.gpu.choose import plan_on_gpus, takes_gpus
 from tonnage.planning.gpu.question import GpuQuestion, sorted_pools
 from tonnage.planning.plan import Demand, Plan, Quality, Rejection
 from tonnage.planning.weights import weight_bytes
-from unit.gpus.clusters import Cluster, node, real
+from unit.gpus.clusters import node, real
 from unit.models.samples import published_configs, published_quantization
 
 VERSION: Final = "0.32.0"
@@ -227,7 +228,7 @@ def profile(model: str) -> ModelProfile:
 
 
 @cache
-def _cluster(name: str) -> tuple[Cluster, Inventory]:
+def _cluster(name: str) -> tuple[Records, Inventory]:
     copies = NODES[name]
     nodes = tuple(_named(node(each), number) for each, count in copies.items() for number in range(count))
     slices = real().slices if name == "DRA" else ()

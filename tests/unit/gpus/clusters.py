@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,35 +12,13 @@ import yaml
 
 from tonnage.cluster.devices import claim_record, class_record, slice_record
 from tonnage.cluster.records import node_record
-from tonnage.gpus.discover import take_inventory
 from tonnage.gpus.inventory import Inventory, Pool
 from tonnage.gpus.nodes import Node, Taint
 from tonnage.gpus.pods import PodUse
-from tonnage.gpus.slices import DeviceClass, ResourceClaim, ResourceSlice
+from tonnage.gpus.records import Records
 
 DATA = Path(__file__).parents[2] / "data" / "accelerators.yaml"
 GPU = "nvidia.com/gpu"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
-    """Records of one cluster."""
-
-    nodes: tuple[Node, ...] = ()
-    pods: tuple[PodUse, ...] = ()
-    slices: tuple[ResourceSlice, ...] = ()
-    claims: tuple[ResourceClaim, ...] = ()
-    classes: tuple[DeviceClass, ...] = ()
-
-    def inventory(self, **options: Any) -> Inventory:
-        return take_inventory(
-            self.nodes,
-            pods=self.pods,
-            slices=self.slices,
-            claims=self.claims,
-            classes=self.classes,
-            **options,
-        )
 
 
 @cache
@@ -50,12 +28,12 @@ def bodies() -> tuple[Mapping[str, Any], ...]:
 
 
 @cache
-def real() -> Cluster:
+def real() -> Records:
     """The records of tests/data/accelerators.yaml."""
     return read(bodies())
 
 
-def read(objects: Iterable[Mapping[str, Any]]) -> Cluster:
+def read(objects: Iterable[Mapping[str, Any]]) -> Records:
     """Records of objects as the API has them."""
     found: dict[str, list[Any]] = {"Node": [], "ResourceSlice": [], "ResourceClaim": [], "DeviceClass": []}
     readers = {
@@ -66,7 +44,7 @@ def read(objects: Iterable[Mapping[str, Any]]) -> Cluster:
     }
     for each in objects:
         found[each["kind"]].append(readers[each["kind"]](each))
-    return Cluster(
+    return Records(
         nodes=tuple(found["Node"]),
         slices=tuple(found["ResourceSlice"]),
         claims=tuple(found["ResourceClaim"]),

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tonnage.gpus.inventory import Pool
 from tonnage.gpus.nodes import Taint
+from tonnage.gpus.records import Records
 from tonnage.gpus.slices import Counter, Device, DeviceClass, DeviceRef, ResourceClaim, ResourceSlice
-from unit.gpus.clusters import GPU, Cluster, changed, holder, plain, pool, real, reasons
+from unit.gpus.clusters import GPU, changed, holder, plain, pool, real, reasons
 
 DRIVER = "gpu.nvidia.com"
 CLASSES = (
@@ -28,7 +29,7 @@ def claim(*devices: str, on: str = "dra-0", **fields: Any) -> ResourceClaim:
     return ResourceClaim(**{"namespace": "ns", "name": "c", "devices": refs, **fields})
 
 
-def with_claims(*claims: ResourceClaim) -> Cluster:
+def with_claims(*claims: ResourceClaim) -> Records:
     return replace(real(), claims=claims)
 
 
@@ -65,9 +66,9 @@ def slice_of(devices: Iterable[Device], **changes: Any) -> ResourceSlice:
     return ResourceSlice(**fields)
 
 
-def cluster(*slices: ResourceSlice, classes: tuple[DeviceClass, ...] = CLASSES) -> Cluster:
+def cluster(*slices: ResourceSlice, classes: tuple[DeviceClass, ...] = CLASSES) -> Records:
     node = plain("n", labels={}, resources={})
-    return Cluster(nodes=(node,), slices=slices, classes=classes)
+    return Records(nodes=(node,), slices=slices, classes=classes)
 
 
 def free(found: Pool) -> tuple[int, int]:
@@ -179,7 +180,7 @@ def test_a_node_with_devices_is_no_cpu_node(slices: list[ResourceSlice]) -> None
 def test_what_claims_hold_is_not_free_by_the_plugin_while_slices_are_incomplete() -> None:
     both = replace(changed("h100-0", resources={GPU: 8}), name="n")
     pieces = (slice_of([device("a")], name="a", slices_in_pool=2),)
-    held = Cluster(nodes=(both,), slices=pieces, classes=CLASSES, claims=(claim("a", on="n"),))
+    held = Records(nodes=(both,), slices=pieces, classes=CLASSES, claims=(claim("a", on="n"),))
     assert pool(held.inventory(), "nvidia-h100-80gb-hbm3").free == 7
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from tonnage.gpus.inventory import Access, Inventory, Reason
 from tonnage.gpus.nodes import Node
 from tonnage.gpus.pods import PodUse
+from tonnage.gpus.records import Records
 from tonnage.gpus.reservations import Need, settle
 from tonnage.gpus.slices import DeviceRef, ResourceClaim
-from unit.gpus.clusters import GPU, Cluster, changed, holder, plain, real
+from unit.gpus.clusters import GPU, changed, holder, plain, real
 
 RESOURCES = (GPU, "nvidia.com/mig-1g.10gb", "nvidia.com/gpu.shared", "amd.com/gpu", "gpu.intel.com/i915")
 REFS = tuple(
@@ -75,7 +76,7 @@ def pods(draw: st.DrawFn, of: tuple[Node, ...]) -> tuple[PodUse, ...]:
 
 
 @st.composite
-def clusters(draw: st.DrawFn) -> Cluster:
+def clusters(draw: st.DrawFn) -> Records:
     drawn = draw(nodes())
     held = draw(st.lists(st.sampled_from(REFS), max_size=3))
     claims = tuple(ResourceClaim(namespace="a", name=f"c{n}", devices=(ref,)) for n, ref in enumerate(held))
@@ -131,7 +132,7 @@ _NAMES = (
 def test_nonsense_in_labels_is_reported_and_never_raises(
     labels: dict[str, str], resources: dict[str, int]
 ) -> None:
-    inventory = Cluster(nodes=(plain("n", labels=labels, resources=resources),)).inventory()
+    inventory = Records(nodes=(plain("n", labels=labels, resources=resources),)).inventory()
     assert inventory.pools or inventory.problems
     for pool in inventory.pools:
         assert pool.name == "cpu" or 0 <= pool.memory_bytes < 2**40
@@ -153,8 +154,8 @@ def relabelled(node: Node) -> Node:
 
 
 @given(cluster=clusters(), data=st.data())
-def test_order_does_not_matter_to_a_byte(cluster: Cluster, data: st.DataObject) -> None:
-    shuffled = Cluster(
+def test_order_does_not_matter_to_a_byte(cluster: Records, data: st.DataObject) -> None:
+    shuffled = Records(
         nodes=tuple(map(relabelled, data.draw(st.permutations(cluster.nodes)))),
         pods=tuple(data.draw(st.permutations(cluster.pods))),
         slices=tuple(data.draw(st.permutations(cluster.slices))),
@@ -165,7 +166,7 @@ def test_order_does_not_matter_to_a_byte(cluster: Cluster, data: st.DataObject) 
 
 
 @given(cluster=clusters())
-def test_free_is_within_what_there_is(cluster: Cluster) -> None:
+def test_free_is_within_what_there_is(cluster: Records) -> None:
     inventory = cluster.inventory()
     for pool in inventory.pools:
         assert len({node.name for node in pool.nodes}) == len(pool.nodes) > 0
@@ -179,7 +180,7 @@ def test_free_is_within_what_there_is(cluster: Cluster) -> None:
 
 
 @given(cluster=clusters(), data=st.data())
-def test_one_more_pod_or_claim_never_frees_anything(cluster: Cluster, data: st.DataObject) -> None:
+def test_one_more_pod_or_claim_never_frees_anything(cluster: Records, data: st.DataObject) -> None:
     before = cluster.inventory()
     more = data.draw(pods(cluster.nodes))
     held = (
@@ -195,7 +196,7 @@ def test_one_more_pod_or_claim_never_frees_anything(cluster: Cluster, data: st.D
 
 
 @given(cluster=clusters())
-def test_a_node_changes_no_pool_but_its_own_part(cluster: Cluster) -> None:
+def test_a_node_changes_no_pool_but_its_own_part(cluster: Records) -> None:
     """What a pool says of its devices does not depend on which nodes, or how many, it has."""
     whole = {pool.name: pool for pool in cluster.inventory().pools}
     for left_out in cluster.nodes:
@@ -207,7 +208,7 @@ def test_a_node_changes_no_pool_but_its_own_part(cluster: Cluster) -> None:
 
 
 @given(cluster=clusters(), data=st.data())
-def test_a_pod_that_is_bound_frees_its_reservation(cluster: Cluster, data: st.DataObject) -> None:
+def test_a_pod_that_is_bound_frees_its_reservation(cluster: Records, data: st.DataObject) -> None:
     """What others may count on is the same before its pods are bound and after."""
     before = cluster.inventory()
     pools = [pool for pool in before.pools if pool.access is Access.RESOURCE and pool.free]
@@ -227,7 +228,7 @@ def test_a_pod_that_is_bound_frees_its_reservation(cluster: Cluster, data: st.Da
 
 
 @given(cluster=clusters())
-def test_every_node_is_in_a_pool_or_has_a_problem(cluster: Cluster) -> None:
+def test_every_node_is_in_a_pool_or_has_a_problem(cluster: Records) -> None:
     inventory = cluster.inventory()
     named = {node.name for pool in inventory.pools for node in pool.nodes}
     named |= {problem.node for problem in inventory.problems}
@@ -236,7 +237,7 @@ def test_every_node_is_in_a_pool_or_has_a_problem(cluster: Cluster) -> None:
 
 
 @given(cluster=clusters())
-def test_pins_keep_pods_of_one_resource_apart(cluster: Cluster) -> None:
+def test_pins_keep_pods_of_one_resource_apart(cluster: Records) -> None:
     """A node that the pins of a pool select and that offers its resource is in that pool, or it is reported
     that its pods may be placed there; a node that was left out has been reported anyway."""
     inventory = cluster.inventory()
@@ -253,7 +254,7 @@ def test_pins_keep_pods_of_one_resource_apart(cluster: Cluster) -> None:
 
 
 @given(cluster=clusters(), data=st.data())
-def test_a_node_that_leaves_frees_nothing(cluster: Cluster, data: st.DataObject) -> None:
+def test_a_node_that_leaves_frees_nothing(cluster: Records, data: st.DataObject) -> None:
     """Nor does one that is cordoned, or devices of it that fail."""
     if not cluster.nodes:
         return

@@ -14,6 +14,7 @@ from tonnage.gpus.placement import Placement
 from tonnage.gpus.pods import FINISHED, PodUse
 from tonnage.gpus.slices import DeviceClass, ResourceClaim, ResourceSlice
 
+_NO_PLACEMENT: Final = Placement()
 ANYWHERE: Final = Placement(tolerations=(Toleration(operator="Exists"),))
 """The placement of a pod that tolerates every taint."""
 
@@ -22,13 +23,13 @@ ANYWHERE: Final = Placement(tolerations=(Toleration(operator="Exists"),))
 class Records:
     """Nodes, the pods on them, and the devices of `resource.k8s.io`, in any order."""
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[Node, ...] = ()
     pods: tuple[PodUse, ...] = ()
     slices: tuple[ResourceSlice, ...] = ()
     claims: tuple[ResourceClaim, ...] = ()
     classes: tuple[DeviceClass, ...] = ()
 
-    def inventory(self, *, placement: Placement = ANYWHERE, without: str = "") -> Inventory:
+    def inventory(self, *, placement: Placement = _NO_PLACEMENT, without: str = "") -> Inventory:
         """The pools, see `take_inventory`."""
         return take_inventory(
             self.nodes,
