@@ -17,6 +17,13 @@ FOUND: Final = {
     "a plan that differed in prefix caching alone had the name of the one before, and did not stay": History(
         (Step(BASE), Step({**BASE, "cache": {"prefixCaching": "Disabled"}}))
     ),
+    "what serves was judged by the replicas of a spec that was refused": History(
+        (
+            Step(BASE),
+            Step({**BASE, "template": {"nodeSelector": {"pool": "tainted"}}, "replicas": 0}),
+            Step(BASE),
+        )
+    ),
     "a plan that two models share was kept under the name of the first": History(
         (Step(BASE), Step({"model": {"uri": f"pvc://{CLAIM}/copies/{SMALL}"}}))
     ),

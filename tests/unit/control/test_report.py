@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tonnage.api.v1alpha1 import Spec
 from tonnage.cluster.port import LLM_DEPLOYMENT, Kind, Object
 from tonnage.control.steps import report as step
 from tonnage.control.store import Store
@@ -149,3 +150,29 @@ async def test_a_first_answer_that_is_awaited_is_waited_for_but_not_by_a_new_gen
     assert len(desk.written) == 1
     await desk.look(unanswered=True, observedGeneration=2)
     assert len(desk.written) == 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "deployed", "wanted"),
+    [
+        ({"replicas": 0}, 2, 2),
+        ({"replicas": 3}, None, 3),
+        (None, 2, 2),
+        (None, None, 0),
+    ],
+)
+async def test_what_serves_is_not_judged_by_the_replicas_of_a_refused_spec(
+    monkeypatch: pytest.MonkeyPatch, spec: dict[str, Any] | None, deployed: int | None, wanted: int
+) -> None:
+    desk, seen = Desk(monkeypatch), []
+    monkeypatch.setattr(step, "compute_status", lambda snapshot, **_: seen.append(snapshot.wanted) or {})
+    monkeypatch.setattr(step, "own_child", lambda *_: None if deployed is None else deployment(deployed))
+    p = Pass(key=KEY, body=desk.store.objects[KEY], owner=OWNER, memory=desk.world.memory(KEY, uid="u1"))
+    p.spec = None if spec is None else Spec.model_validate({"model": {"uri": "pvc://models/m"}, **spec})
+    await step.report_status(p, desk.world)
+    assert seen == [wanted]
+
+
+def deployment(replicas: int) -> Object:
+    template = {"metadata": {"labels": {}}}
+    return {"spec": {"replicas": replicas, "template": template}}

@@ -67,13 +67,12 @@ def _worth_a_write(p: Pass, world: World, new: News | None) -> bool:
 
 def _snapshot(p: Pass, world: World, deployment: Object | None) -> Snapshot:
     plan, plan_hash = _plan_in_force(p, world, deployment)
-    wanted = p.spec.wanted_replicas if p.spec is not None else _deployed_replicas(deployment)
     return Snapshot(
         generation=p.generation,
         findings=tuple(p.findings.values()),
         plan=plan,
         plan_hash=plan_hash,
-        wanted=wanted,
+        wanted=_replicas_in_force(p, deployment),
         deployment=deployment,
         workers=p.workers,
         selector=selector(p.owner),
@@ -92,7 +91,10 @@ def _plan_in_force(p: Pass, world: World, deployment: Object | None) -> tuple[Pl
     return (kept.plan, plan_hash) if kept is not None else (None, "")
 
 
-def _deployed_replicas(deployment: Object | None) -> int:
+def _replicas_in_force(p: Pass, deployment: Object | None) -> int:
+    """Of this pass; where its spec was refused, those of the Deployment: what serves is judged by its own."""
+    if p.spec is not None and (p.kept is not None or deployment is None):
+        return p.spec.wanted_replicas
     return int(deployment["spec"].get("replicas", 1)) if deployment is not None else 0
 
 
