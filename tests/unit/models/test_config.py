@@ -15,6 +15,7 @@ from tonnage.models import (
     FullAttention,
     LatentAttention,
     SlidingWindow,
+    Trait,
     parse_config,
     parse_json,
 )
@@ -171,6 +172,22 @@ def test_dtype(changes: dict[str, Any], dtype: str | None) -> None:
 )
 def test_quantization(changes: dict[str, Any], method: str | None) -> None:
     assert parse_config(llama_config(**changes)).quantization == method
+
+
+@pytest.mark.parametrize(
+    ("changes", "beside", "plain"),
+    [
+        ({}, None, False),
+        ({"quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic"}}, None, False),
+        ({"quantization_config": {"bits": 4}}, None, True),
+        ({}, {"quantization": {"quant_algo": "NVFP4"}}, True),
+    ],
+)
+def test_a_declaration_without_a_method_is_told(
+    changes: dict[str, Any], beside: dict[str, Any] | None, plain: bool
+) -> None:
+    shape = parse_config(llama_config(**changes), hf_quant_config=beside)
+    assert (Trait.DECLARED_PLAIN in shape.traits) is plain
 
 
 def test_modelopt_file_beside_the_config_counts() -> None:

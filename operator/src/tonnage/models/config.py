@@ -13,7 +13,7 @@ from tonnage.models.errors import ConfigError
 from tonnage.models.families import FAMILIES, NOT_PLANNED, PLAIN, with_text
 from tonnage.models.family import Family, reader_of
 from tonnage.models.fields import Fields
-from tonnage.models.profile import ModelShape, runs_of
+from tonnage.models.profile import ModelShape, Trait, runs_of
 from tonnage.models.quantization import Quantization, read_quantization
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
@@ -90,7 +90,7 @@ def _shape(source: Source, family: Family, body: Body, quantization: Quantizatio
         head_elements=body.head_elements,
         layers=runs_of(body.layers),
         outside=body.outside,
-        traits=body.traits,
+        traits=body.traits | {Trait.DECLARED_PLAIN} if quantization.declared_plain else body.traits,
         kv_dtype=quantization.kv_dtype,
         encoder_tokens=body.encoder_tokens,
         quantization=quantization.method,

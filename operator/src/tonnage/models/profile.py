@@ -134,6 +134,9 @@ class Trait(StrEnum):
     ONE_STAGE = "one-stage"
     BLOCK_OUTERMOST = "block-outermost"
     UNEVEN_HEADS = "uneven-heads"
+    DECLARED_PLAIN = "declared-plain"
+    """A quantization is declared that names no method: the engine loads it as a plain checkpoint, but takes
+    no `--quantization` for it (vllm/config/model.py `_verify_quantization`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,8 @@ from unit.planning.gpu.samples import (
 
 FP8_CHECKPOINT = model("Qwen--Qwen3-32B-FP8")
 UNKNOWN_WEIGHTS = replace(LLAMA_8B, shape=replace(LLAMA_8B.shape, weights_known=False))
+PLAIN = model("Qwen--Qwen3-32B")
+NO_METHOD = replace(PLAIN, shape=replace(PLAIN.shape, traits=PLAIN.shape.traits | {Trait.DECLARED_PLAIN}))
 STRANGE = replace(LLAMA_8B, shape=replace(LLAMA_8B.shape, quantization="torchao"))
 
 
@@ -55,6 +57,13 @@ STRANGE = replace(LLAMA_8B, shape=replace(LLAMA_8B.shape, quantization="torchao"
         (model("tfdefault--bert"), {}, {}, "UnsupportedAttention", "`tonnage fit` sizes the others"),
         (UNKNOWN_WEIGHTS, {}, {}, "UnknownWeights", "an architecture that is not known here"),
         (STRANGE, {}, {}, "UnsupportedQuantization", "torchao, which is not planned on GPUs"),
+        (
+            NO_METHOD,
+            {"quantization": "fp8"},
+            {},
+            "UnsupportedQuantization",
+            "without a method that vLLM reads",
+        ),
         (LLAMA_8B, {"quantization": "awq"}, {}, "UnsupportedQuantization", "possible: Auto, None, fp8"),
         (
             model("openai--gpt-oss-20b"),
@@ -243,6 +252,11 @@ def test_an_old_engine_is_not_asked_for_what_it_may_not_know() -> None:
 def test_a_quantized_checkpoint_is_not_quantized_again() -> None:
     found = rejection(pool("L4", node(devices=1)), profile=FP8_CHECKPOINT, context_length=8192)
     assert found.reason == "NotEnoughMemory"
+    # The engine refuses `--quantization` for what declares something, whether it can read that or not.
+    small = pool("H100-80GB", node(devices=1))
+    assert plan(small, profile=PLAIN, quality=ECONOMY, context_length=40960, concurrency=16).gpu.quantization
+    found = answer(small, profile=NO_METHOD, quality=ECONOMY, context_length=40960, concurrency=16)
+    assert isinstance(found, Rejection) or not found.gpu.quantization
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,13 @@ WHERE: Final = "config.json quantization_config"
 class Quantization:
     """`method` is the engine's name of the declared method ("fp8", "modelopt_fp4") or None; `known` says
     that `scheme` is that method's, and `kv_dtype` the KV dtype that the engine takes for "auto", None where
-    it takes the model's."""
+    it takes the model's; `declared_plain` that something is declared which names no method."""
 
     method: str | None
     scheme: Scheme
     kv_dtype: str | None = None
     known: bool = True
+    declared_plain: bool = False
 
 
 def read_quantization(

@@ -41,7 +41,7 @@ def read_declared(
     """
     method = _method(declared, root)
     if method is None:
-        return Quantization(method=None, scheme=Unquantized())
+        return Quantization(method=None, scheme=Unquantized(), declared_plain=True)
     # MiniCPM3 has latent projections, but the engine caches its full keys and values.
     latent = text.raw("kv_lora_rank") is not None and text.optional_text("model_type") != "minicpm3"
     declaration = Declaration(

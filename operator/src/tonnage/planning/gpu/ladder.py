@@ -8,6 +8,7 @@ from typing import Final
 
 from tonnage.engines import is_quantized
 from tonnage.gpus.inventory import Pool
+from tonnage.models import Trait
 from tonnage.planning.gpu.question import AS_SHIPPED, GpuQuestion
 from tonnage.planning.plan import Quality
 
@@ -95,8 +96,8 @@ def _possible(question: GpuQuestion) -> list[Step]:
 
 def _weights(question: GpuQuestion) -> tuple[str, ...]:
     """What may become of the weights: of a quantized checkpoint, nothing."""
-    pinned = question.hardware.quantization
-    if pinned == AS_SHIPPED or question.model.shape.quantization is not None:
+    pinned, shape = question.hardware.quantization, question.model.shape
+    if pinned == AS_SHIPPED or shape.quantization is not None or Trait.DECLARED_PLAIN in shape.traits:
         return ("",)
     possible = (FP8,) if question.engine.online_fp8 else ()
     return possible if pinned == FP8 else ("", *possible)

@@ -113,6 +113,12 @@ def weights_pin_possible(question: GpuQuestion) -> Rejection | None:
         why = f"is not planned; possible: Auto, {AS_SHIPPED}, {FP8}"
     elif declared is not None:
         why = f"is not possible: the checkpoint is quantized with {declared} already; set it to Auto"
+    elif Trait.DECLARED_PLAIN in question.model.shape.traits:
+        why = (
+            "is not possible: the checkpoint declares a quantization without a method that vLLM reads, and "
+            "vLLM quantizes no such checkpoint; set it to Auto, or remove the declaration (config.json or "
+            "hf_quant_config.json) if the weights are stored plain"
+        )
     elif not question.engine.online_fp8:
         why = f"is not known of vLLM {question.engine.version}; use a newer one or an fp8 checkpoint"
     else:
