@@ -21,8 +21,9 @@ from tonnage.engines.kv_dtypes import (
     head_state_bytes,
     is_quantized,
 )
+from tonnage.engines.overheads import MemoryRules, memory_rules_for
 from tonnage.engines.rules import EngineRules
-from tonnage.engines.versions import UnknownEngineVersionError, gpu_rules_for, rules_for
+from tonnage.engines.versions import UnknownEngineVersionError, gpu_rules_for, release_of, rules_for
 
 __all__ = [
     "CPU_ATTENTION",
@@ -36,6 +37,7 @@ __all__ = [
     "EngineRules",
     "GpuRules",
     "Kernel",
+    "MemoryRules",
     "Need",
     "NoKernelError",
     "UnknownEngineVersionError",
@@ -45,5 +47,7 @@ __all__ = [
     "head_state_bytes",
     "is_quantized",
     "kernel_named",
+    "memory_rules_for",
+    "release_of",
     "rules_for",
 ]

@@ -42,7 +42,7 @@ def gpu_rules_for(version: str) -> GpuRules:
 
 
 def _pick(known: Sequence[Rules], version: str, *, hardware: str) -> Rules:
-    wanted = _release(version)
+    wanted = release_of(version)
     if wanted is None:
         raise UnknownEngineVersionError(f"engine version {version[:60]!r} is not of the form 0.32.0")
     for rules in reversed(known):
@@ -57,12 +57,13 @@ def _pick(known: Sequence[Rules], version: str, *, hardware: str) -> Rules:
     )
 
 
-def _release(version: str) -> tuple[int, int] | None:
+def release_of(version: str) -> tuple[int, int] | None:
+    """(major, minor) of a version such as "0.32.0" or "0.20.1rc1", None where it is not of that form."""
     match = _VERSION.fullmatch(version.strip())
     return None if match is None else (int(match[1]), int(match[2]))
 
 
 def _minor(rules: EngineRules | GpuRules) -> tuple[int, int]:
-    release = _release(rules.rules_version)
+    release = release_of(rules.rules_version)
     assert release is not None  # noqa: S101 - our own table
     return release
