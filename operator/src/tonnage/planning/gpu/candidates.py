@@ -8,11 +8,13 @@ from typing import Final, TypeVar
 
 from tonnage.gpus.inventory import Pool, Sharing
 from tonnage.models import ModelShape, Trait
-from tonnage.planning.budget import Budget, Load, budget
+from tonnage.planning.budget import Budget, budget
 from tonnage.planning.candidates import MARGIN_BLOCKS
 from tonnage.planning.fit import LaidOut, lay_out
 from tonnage.planning.gpu.ladder import Step
 from tonnage.planning.gpu.question import GpuQuestion, usable_bytes
+from tonnage.planning.graphs import captured_sizes
+from tonnage.planning.load import load_of
 from tonnage.planning.memory import blocks_for, blocks_in, blocks_per_request
 from tonnage.planning.settle import Device, EngineOptions, RefusedError, settle
 from tonnage.planning.weights import IndivisibleError, stored_in_fp8, weight_bytes
@@ -22,9 +24,6 @@ NULL_BLOCKS: Final = 1
 
 MAX_STAGES: Final = 16
 _BATCHES: Final = (8192, 2048, 512)
-_FINE_SIZES: Final = (1, 2, 4)
-_MOST_CAPTURED: Final = 512
-_MOST_CAPTURED_BLACKWELL: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,10 +237,10 @@ class Sizer:
         key = (id(laid), choice.step.weights, choice.step.eager, usable_bytes(choice.pool))
         made = self._budgets.get(key)
         if made is None:
-            load = Load(
-                laid=laid,
+            load = load_of(
+                laid,
                 weights=self.weights(choice),
-                captured_sizes=len(_sizes(laid, eager=choice.step.eager)),
+                graph_sizes=_sizes(laid, eager=choice.step.eager),
             )
             made = self._budgets[key] = budget(load, total_bytes=usable_bytes(choice.pool))
         return made
@@ -278,14 +277,12 @@ def _device(choice: Choice) -> Device:
 
 
 def _sizes(laid: LaidOut, *, eager: bool) -> tuple[int, ...]:
-    """The engine's own list (vllm/config/vllm.py 0.32 `_set_cudagraph_sizes`), stated so that no default
-    moves it: 1, 2, 4, multiples of 8 below 256, of 16 up to twice the sequences or 512 (1024 on
-    Blackwell)."""
+    """The engine's own list, stated so that no default moves it."""
+    settled = laid.settled
     if eager:
         return ()
-    settled = laid.settled
-    capability = settled.device.compute_capability
-    most = _MOST_CAPTURED_BLACKWELL if capability and capability[0] == 10 else _MOST_CAPTURED
-    top = min(2 * settled.max_num_seqs, most, settled.max_num_batched_tokens)
-    found = {*_FINE_SIZES, *range(8, 256, 8), *range(256, top + 1, 16), settled.max_num_seqs}
-    return tuple(sorted(size for size in found if size <= top))
+    return captured_sizes(
+        sequences=settled.max_num_seqs,
+        tokens=settled.max_num_batched_tokens,
+        capability=settled.device.compute_capability,
+    )

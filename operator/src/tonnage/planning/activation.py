@@ -1,0 +1,176 @@
+"""Device memory of one engine step: what a forward pass and what the sampler hold at their peaks.
+
+Laws by architecture, found on an H200 with vLLM 0.26 (tests/data/gpu_rows.jsonl, ids such as qwen3-8b) and in
+start-up logs of 0.9 to 0.20 (tests/data/vllm_startup_logs.jsonl, ids such as C018). "Vector" is one hidden
+vector of every token of a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from tonnage.models import Trait
+from tonnage.planning.load import Load
+from tonnage.planning.term import MIB, Term, largest, nothing, term
+
+_VECTORS: Final = {"Llama": 3, "Mistral": 3, "Granite": 3, "Phi": 3, "Gemma": 5}
+"""Vectors that stand beside the widest tensors, by the first word of the architecture."""
+_OTHER_VECTORS: Final = 4
+_MOST_LATENT_ROWS: Final = 64 * 1024
+_STAGE_VECTORS: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """`profiled` is what the engine's own profile finds. `forward` and `sampler` are the two peaks, the
+    sampler's whole where the profile leaves most of it out; `kept` stays allocated between steps without
+    being profiled."""
+
+    profiled: Term
+    forward: Term
+    sampler: Term
+    kept: Term
+
+
+def activation(load: Load) -> Activation:
+    """Both peaks, and what the engine measures of them.
+
+    One peak at a time: qwen3-8b-v1-s1024-t2048 and gpt-oss-20b-s1024-t16384 are the sampler's to 0.02 GiB,
+    the dense rows of 8192 tokens the forward pass's.
+    """
+    forward, sampler = _forward(load), _sampler(load)
+    profiled = (forward, _profiled_sampler(load, sampler), _encoder(load))
+    workspace = _expert_workspace(load)
+    peak = largest(profiled, source="the larger of forward pass and sampler")
+    return Activation(
+        profiled=_sum(peak, workspace),
+        forward=_sum(largest((forward, _encoder(load)), source=forward.source), workspace),
+        sampler=_sum(sampler, workspace),
+        kept=_kept(load),
+    )
+
+
+def _sum(first: Term, second: Term) -> Term:
+    return Term(
+        first.lower + second.lower, first.likely + second.likely, first.upper + second.upper, first.source
+    )
+
+
+def _forward(load: Load) -> Term:
+    """The peak of a forward pass beside the experts' workspace."""
+    dense, latent, routed = _dense(load), _latent(load), _packed_experts(load)
+    vectors = 0.0
+    if load.graph_sizes:
+        vectors += load.rules.compiled_vectors
+    if load.stages > 1:
+        vectors += _STAGE_VECTORS
+    likely = max(dense, latent) + routed + vectors * _vector(load) + _matmul_workspace(load)
+    doubled = dense if load.shape.recurrent else 0
+    return term(
+        likely,
+        lower=0.8 * likely,
+        upper=1.1 * likely + doubled + 2 * routed + _vector(load) + 64 * MIB,
+        source="H200, 0.26: dense rows exact, others within 0.2 GiB",
+    )
+
+
+def _dense(load: Load) -> float:
+    """3 x intermediate elements of each token beside 3 (Llama), 4 (Qwen) or 5 (Gemma) vectors: exact to the
+    MiB in all dense eager rows, qwen3-0.6b to qwen3-32b. "3 x intermediate" is one and a half times the
+    widest tensor of a layer, which stands for other layers too."""
+    wide = load.tokens * load.element_bytes * 1.5 * load.widest
+    return wide + _vectors(load) * _vector(load)
+
+
+def _vectors(load: Load) -> int:
+    name = load.shape.architecture
+    return next((count for word, count in _VECTORS.items() if name.startswith(word)), _OTHER_VECTORS)
+
+
+def _vector(load: Load) -> int:
+    return load.tokens * load.shape.hidden_size * load.element_bytes
+
+
+def _latent(load: Load) -> float:
+    """Latent attention up-projects a workspace of at most 64k tokens (mla_attention.py 0.32
+    `determine_chunked_prefill_workspace_size`) beside its queries and four vectors: deepseek-v2-lite to 0.03
+    GiB, deepseek-v3-6l-fp8 to 0.1."""
+    shape, settled = load.shape, load.laid.settled
+    if not shape.latent:
+        return 0.0
+    pages = 4 * load.sequences * load.laid.paging.block_tokens
+    rows = max(min(max(8 * settled.context_tokens, pages), _MOST_LATENT_ROWS), pages // 4)
+    heads = -(-shape.num_attention_heads // load.tensor)
+    # `head_elements` are a key with its rotary part and a value, 128 + 64 + 128: keys are three fifths of it,
+    # keys without that part and values four fifths.
+    state = heads * shape.head_elements * load.element_bytes
+    return rows * state * 4 / 5 + load.tokens * state * 3 / 5 + 4 * _vector(load)
+
+
+def _packed_experts(load: Load) -> int:
+    """Experts that stay in four bits are computed without a workspace: each token's way through one expert in
+    and out (gpt-oss-20b takes less than its sampler's 0.83 GiB)."""
+    if not load.packed_experts:
+        return 0
+    _, narrow = load.expert_widths
+    return load.element_bytes * load.tokens * load.experts_per_token * 2 * narrow
+
+
+def _expert_workspace(load: Load) -> Term:
+    """Two buffers of every token's way through its experts, made once and kept: exact in what stays allocated
+    after the profile of qwen3-30b-a3b, deepseek-v2-lite, nemotron3-nano-30b and deepseek-v3-6l-fp8, and in
+    the peaks of C002, C044 and C055 (fused_moe/modular_kernel.py, experts/triton: `workspace_shapes`)."""
+    if load.packed_experts or not load.expert_widths[0]:
+        return nothing()
+    inner, outer = load.expert_widths
+    likely = load.element_bytes * load.tokens * load.experts_per_token * (inner + outer)
+    if not load.rules.expert_workspace:
+        return Term(0, 0, likely, "before 0.17 not seen beside the sampler (C141)")
+    return term(likely, lower=0.9 * likely, upper=1.1 * likely, source="H200, 0.26, and 0.19 on H100")
+
+
+def _sampler(load: Load) -> Term:
+    """Logits of every sequence and their copies while tokens are drawn, whatever the ranks: 14.07 bytes a
+    logit from 0.17 on, 38.9 before. Up to 0.25 GiB more with an image encoder, whose output is kept (C010,
+    C032, C039), which is counted half."""
+    rules, logits = load.rules, load.sequences * load.shape.vocab_size
+    images = 160 * MIB if Trait.MULTIMODAL in load.shape.traits else 0
+    likely = (rules.logit_bytes + load.element_bytes) * logits + _vector(load) + rules.sampler_bytes + images
+    return term(
+        likely,
+        lower=0.9 * likely,
+        upper=likely + logits + 80 * MIB + images,
+        source="14 starts of 0.19 on H100 within 0.06 GiB; six of 0.26 on H200 within 0.05",
+    )
+
+
+def _profiled_sampler(load: Load, whole: Term) -> Term:
+    """What the engine's own profile sees of it: the second model runner skips most of the sampler
+    (v1/worker/gpu/model_runner.py 0.32 `_dummy_sampler_run`), and needs it later all the same."""
+    if not load.second_runner:
+        return whole
+    rules, logits = load.rules, load.sequences * load.shape.vocab_size
+    likely = (rules.lean_logit_bytes + load.element_bytes) * logits + _vector(load) + rules.lean_sampler_bytes
+    return term(likely, lower=likely, upper=whole.upper, source="qwen3-8b-s1024-t2048: exact")
+
+
+def _kept(load: Load) -> Term:
+    """The second runner's counter, and bit, of every token of the vocabulary for every sequence, which its
+    profile does not see: 0.15 GiB with 256 sequences, 0.30 with 512 (qwen3-8b-graph, qwen3-8b-press-bf16)."""
+    if not (load.second_runner and load.rules.keeps_counts):
+        return nothing()
+    likely = load.sequences * load.shape.vocab_size * 33 // 8
+    return term(likely, lower=likely, upper=1.1 * likely, source="H200, 0.26: exact")
+
+
+def _encoder(load: Load) -> Term:
+    """An image encoder at the largest budget of a step. Not measured: it never was the larger peak."""
+    if Trait.MULTIMODAL not in load.shape.traits:
+        return nothing()
+    return Term(0, load.tokens * MIB // 10, load.tokens * 3 * MIB // 5, "no start was its peak")
+
+
+def _matmul_workspace(load: Load) -> int:
+    """cuBLAS: 32 MiB from Hopper on, 8 before (aten/src/ATen/cuda/CUDABlas.cpp)."""
+    return (32 if load.capability[0] >= 9 else 8) * MIB

@@ -1,0 +1,179 @@
+"""A start whose bytes are asked for, and the widths of its tensors on one rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+
+from tonnage.engines import GpuRules, MemoryRules, memory_rules_for
+from tonnage.models import ELEMENT_BYTES, Dimension, ModelShape, Parameter
+from tonnage.models.parameters import Rounding
+from tonnage.planning.fit import LaidOut
+from tonnage.planning.weights import size_of
+
+_ASSUMED_EXPERTS_PER_TOKEN = 8
+_LINKED_MAJORS = frozenset({9, 10})
+_PACKED_EXPERTS = frozenset({"mxfp4", "gpt_oss_mxfp4"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """A start on GPUs.
+
+    `weights` are bytes of the parameters on the fullest rank; `graph_sizes` the batch sizes of CUDA graphs,
+    none where the engine runs eagerly. `rules` are the engine's memory rules and `second_runner` says which
+    of its model runners serves; both follow from the engine version where they are not given. `lora_slots`
+    adapters of `lora_rank` are held beside the weights.
+    """
+
+    laid: LaidOut
+    weights: int
+    graph_sizes: tuple[int, ...] = ()
+    rules: MemoryRules
+    second_runner: bool
+    lora_slots: int = 0
+    lora_rank: int = 16
+
+    @property
+    def shape(self) -> ModelShape:
+        """The model."""
+        return self.laid.settled.shape
+
+    @property
+    def tensor(self) -> int:
+        """Tensor parallel size."""
+        return self.laid.settled.options.tensor_parallel
+
+    @property
+    def stages(self) -> int:
+        """Pipeline parallel size."""
+        return self.laid.settled.options.pipeline_parallel
+
+    @property
+    def ranks(self) -> int:
+        """Ranks of one replica."""
+        return self.tensor * self.stages
+
+    @property
+    def capability(self) -> tuple[int, int]:
+        """Compute capability of the cards."""
+        found = self.laid.settled.device.compute_capability
+        if found is None:
+            raise ValueError("a budget is of GPUs; CPU nodes have none")
+        return found
+
+    @property
+    def linked(self) -> bool:
+        """Whether cards of this kind come with NVLink; those that do not take no more for it."""
+        return self.capability == (8, 0) or self.capability[0] in _LINKED_MAJORS
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one step."""
+        return self.laid.settled.max_num_batched_tokens
+
+    @property
+    def sequences(self) -> int:
+        """Requests of one step."""
+        return self.laid.settled.max_num_seqs
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one element of what is computed."""
+        return ELEMENT_BYTES[self.laid.settled.dtype]
+
+    @property
+    def full_graphs(self) -> int:
+        """Graphs of whole decode steps: one for each size up to the sequences of a step (0.26 captures 51 and
+        35 of them with 256 sequences: "PIECEWISE=51 (largest=512), FULL=35 (largest=256)")."""
+        return sum(size <= self.sequences for size in self.graph_sizes)
+
+    @property
+    def layers(self) -> int:
+        """Layers of the fullest stage."""
+        return -(-sum(run.layers for run in self.shape.layers) // self.stages)
+
+    @cached_property
+    def widest(self) -> int:
+        """Elements of the widest tensor outside routed experts, for one token on one rank."""
+        widths = (
+            self._width(dimension)
+            for parameter in self._parameters()
+            if not parameter.experts and len(parameter.dimensions) > 1
+            for dimension in parameter.dimensions
+        )
+        return max(widths, default=0)
+
+    @cached_property
+    def expert_widths(self) -> tuple[int, int]:
+        """Elements of a token in one routed expert, where it enters and where it leaves: the wider side of
+        the larger and of the smaller of its matrices. Both 0 where there are no experts."""
+        sides = sorted(
+            (prod(found), max(found))
+            for parameter in self._parameters()
+            if parameter.experts and len(parameter.dimensions) > 1
+            for found in (tuple(self._width(dimension) for dimension in parameter.dimensions),)
+        )
+        return (sides[-1][1], sides[0][1]) if sides else (0, 0)
+
+    @cached_property
+    def matrix_sides(self) -> int:
+        """Rows and columns of every matrix that an adapter goes with, over all layers of one rank; matrices
+        that were joined count as one."""
+        sides = 0
+        for run in self.shape.layers:
+            matrices = (
+                each for each in run.layer.parameters if not each.experts and len(each.dimensions) == 2
+            )
+            sides += run.layers * sum(
+                sum(self._width(dimension) for dimension in matrix.dimensions) for matrix in matrices
+            )
+        return sides // self.stages
+
+    @cached_property
+    def experts_per_token(self) -> int:
+        """Routed experts that compute a token."""
+        most = max((parameter.experts for parameter in self._parameters()), default=0)
+        return min(most, self.shape.experts_per_token or _ASSUMED_EXPERTS_PER_TOKEN)
+
+    @property
+    def packed_experts(self) -> bool:
+        """Whether experts stay in four bits and are computed by kernels that keep no workspace."""
+        return self.shape.quantization in _PACKED_EXPERTS
+
+    def _parameters(self) -> Iterator[Parameter]:
+        known: set[int] = set()
+        for run in self.shape.layers:
+            if id(run.layer) not in known:
+                known.add(id(run.layer))
+                yield from run.layer.parameters
+
+    def _width(self, dimension: Dimension) -> int:
+        plain = replace(dimension, per=1, rounding=Rounding.UP, fits=())
+        return size_of(plain, self.tensor, capability=self.capability)
+
+
+def load_of(
+    laid: LaidOut,
+    *,
+    weights: int,
+    graph_sizes: tuple[int, ...] = (),
+    rules: MemoryRules | None = None,
+    second_runner: bool | None = None,
+) -> Load:
+    """The start of an engine whose version decides its memory rules and model runner unless they are given.
+
+    Raises `UnknownEngineVersionError` for a version whose memory is not known.
+    """
+    engine = laid.settled.rules
+    if second_runner is None:
+        second_runner = isinstance(engine, GpuRules) and engine.second_runner(laid.settled.shape.architecture)
+    return Load(
+        laid=laid,
+        weights=weights,
+        graph_sizes=graph_sizes,
+        rules=rules or memory_rules_for(engine.version),
+        second_runner=second_runner,
+    )
