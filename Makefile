@@ -54,7 +54,7 @@ bench-heal: prerequisites ## how long a child deleted by hand is away, beside th
 bench-inventory: .venv/.ready ## how long the inventory of 1,000 nodes and 5,000 pods takes
 	@PYTHONPATH=tests $(PYTHON) -m bench.inventory
 
-bench-memory: .venv/.ready ## KV tokens and weights of ours and of five public estimators against the engine's own, and the speed
+bench-memory: .venv/.ready ## KV tokens, weights and bytes left by ours and by public estimators against the engine's own, and the speed
 	@PYTHONPATH=tests $(PYTHON) -m bench.memory
 
 bench-operator: prerequisites ## latency, burst, writes, restart, CPU and memory of the operator beside two floors (root; 17 minutes)

@@ -6,7 +6,8 @@ engine, and the bytes that are available to the KV cache on each rank. What an e
 KV cache is no part of the question, so the estimators' overheads do not enter. The engine's own answer is
 vLLM 0.32's "KV cache size: N tokens", int(concurrency * max_model_len).
 
-`--offline` leaves out the peers' own packages.
+`--offline` leaves out the peers' own packages. A second part asks how many bytes there are in the first place
+(`bench.memory_left`; `--left` prints it alone).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from bench.memory_left import print_left
 from bench.memory_rows import ENGINE_VERSION, KINDS, PLAIN, Row, read_rows
 from bench.memory_speed import print_speed
 from bench.memory_tables import OWN, Answer, Arm, print_agreement, print_table, print_unanswered
@@ -59,7 +61,15 @@ def main() -> None:
     """Print every table."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--offline", action="store_true", help="without the peers' own packages")
-    offline = arguments.parse_args().offline
+    arguments.add_argument("--left", action="store_true", help="only the bytes that engines leave")
+    parsed = arguments.parse_args()
+    if not parsed.left:
+        _print_given(offline=parsed.offline)
+    print_left()
+
+
+def _print_given(*, offline: bool) -> None:
+    """What is made of bytes that are given."""
     rows = read_rows()
     _print_header(rows)
     own = {} if offline else _packages([row.question for row in rows])

@@ -27,7 +27,6 @@ DATA: Final = Path(__file__).parents[1] / "data"
 GIB: Final = 2**30
 
 SAME_SHAPE: Final = {
-    "ByteDance-Seed/Seed-OSS-36B-Instruct": "",
     "Erland/DeepSeek-R1-0528-Qwen3-8B": "Qwen/Qwen3-8B",
     "MiniMaxAI/MiniMax-M2": "MiniMaxAI/MiniMax-M2.5",
     "Qwen/Qwen1.5-MoE-A2.7B": "Qwen/Qwen1.5-MoE-A2.7B-Chat",
@@ -45,6 +44,7 @@ SAME_SHAPE: Final = {
     "deepseek-ai/DeepSeek-R1-0528-Qwen3-8B": "Qwen/Qwen3-8B",
     "meta-llama/Meta-Llama-3-8B": "meta-llama/Meta-Llama-3-8B-Instruct",
     "moonshotai/Kimi-Dev-72B": "Qwen/Qwen2.5-72B-Instruct",
+    "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8": "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
     "neuralmagic/Meta-Llama-3.1-70B-Instruct-quantized.w8a8": "meta-llama/Meta-Llama-3.1-70B",
     "unsloth/Llama-3.2-1B-Instruct-FP8-Block": "meta-llama/Llama-3.2-1B-Instruct",
     "unsloth/Qwen3-4B-Base": "Qwen/Qwen3-4B",
@@ -77,11 +77,12 @@ _CAPABILITIES: Final = ((r"RTX PRO \d+ Blackwell|RTX 50\d0", "12.0"), (r"\bGB10\
 _FIELDS: Final = (
     "id", "source", "outcome", "fail_class", "core", "engine_version", "model", "config", "config_source",
     "quantization", "dtype", "kv_dtype", "product", "capability", "total_gib", "total_from",
-    "free_at_start_gib", "tensor_parallel", "pipeline_parallel", "utilization", "utilization_from",
+    "stated_size_gib", "free_at_start_gib", "tensor_parallel", "pipeline_parallel", "utilization",
+    "utilization_from",
     "max_model_len", "max_num_seqs", "max_num_seqs_from", "max_num_batched_tokens",
     "max_num_batched_tokens_from", "eager", "lora_slots", "args", "weights_gib", "weights_from",
     "available_kv_gib", "kv_tokens", "non_torch_gib", "activation_gib", "graphs_gib", "graph_estimate_gib",
-    "kv_needed_gib", "kv_available_at_failure_gib", "missing",
+    "kv_needed_gib", "kv_available_at_failure_gib", "consumed_gib", "kv_in_use_gib", "missing",
 )  # fmt: skip
 
 
@@ -112,11 +113,14 @@ def _row(row: dict[str, Any], configs: dict[str, str]) -> dict[str, Any]:
         "model": row.get("model"), "quantization": row.get("weight_quantization"), "dtype": row.get("dtype"),
         "kv_dtype": row.get("kv_cache_dtype"), "product": card.name if card else None,
         "capability": _capability(row.get("gpu_type") or "", card),
+        "stated_size_gib": _stated_size(row.get("gpu_type") or ""),
         "free_at_start_gib": figures.get("free_at_startup_gib"),
         "tensor_parallel": row.get("tensor_parallel"), "pipeline_parallel": row.get("pipeline_parallel"),
         "max_model_len": row.get("max_model_len"), "eager": row.get("enforce_eager"),
-        "lora_slots": _lora_slots(args), "args": args,
-        "available_kv_gib": figures.get("available_kv_gib"), "kv_tokens": figures.get("kv_tokens"),
+        "lora_slots": _lora_slots(args), "args": args, "consumed_gib": figures.get("consumed_gib"),
+        "kv_in_use_gib": figures.get("kv_in_use_gib"),
+        "available_kv_gib": _first(figures, "available_kv_gib", "reserved_kv_gib"),
+        "kv_tokens": figures.get("kv_tokens"),
         "non_torch_gib": figures.get("non_torch_gib"),
         "activation_gib": figures.get("activation_peak_gib"),
         "graphs_gib": _first(figures, "cudagraph_pool_actual_gib", "cudagraph_gib", "graph_capture_gib"),
@@ -168,9 +172,15 @@ def _total(row: dict[str, Any], card: Card | None) -> dict[str, Any]:
         return {"total_gib": capacity, "total_from": "out-of-memory error"}
     if logged is not None:
         return {"total_gib": logged, "total_from": "logged"}
-    if card is None or card.visible_gib is None:
-        return {"total_gib": None, "total_from": None}
-    return {"total_gib": card.visible_gib, "total_from": "card"}
+    if card is not None and card.visible_gib is not None:
+        return {"total_gib": card.visible_gib, "total_from": "card"}
+    return {"total_gib": None, "total_from": None}
+
+
+def _stated_size(text: str) -> float | None:
+    """What the source calls the card, such as "Arc 16GB": CUDA shows no more."""
+    match = re.search(r"(\d+(?:\.\d+)?) ?Gi?B", text)
+    return float(match[1]) if match and "MIG" not in text and " + " not in text else None
 
 
 def _weights(figures: dict[str, Any], *, own_config: bool) -> dict[str, Any]:
@@ -215,6 +225,8 @@ def _missing(found: dict[str, Any]) -> Iterator[str]:
             memory_rules_for(found["engine_version"])
         except UnknownEngineVersionError:
             yield "engine version: older than any whose memory is known"
+        if (0, 26) < (release_of(found["engine_version"]) or (0, 0)) < (0, 32):
+            yield "model runner: which of the two served is not known between 0.26 and 0.32"
     if found["model"] is None:
         yield "model: not named"
     elif found["config"] is None:

@@ -41,6 +41,7 @@ class Start:
     kv_bytes: int | None
     other_bytes: int | None = None
     activation_bytes: int | None = None
+    non_torch_bytes: int | None = None
     graph_bytes: int | None = None
 
     @cached_property
@@ -128,6 +129,7 @@ def measured(row: dict[str, Any]) -> Start:
         kv_bytes=None if memory["pinned"] else row["available_bytes"],
         other_bytes=used - memory["kv"],
         activation_bytes=memory["activation"],
+        non_torch_bytes=memory["non_torch"],
     )
 
 
@@ -145,6 +147,7 @@ def logged_start(row: dict[str, str]) -> Start:
         kv_bytes=_least_stage(row, load) or _bytes(row["available_kv_gib"]),
         other_bytes=_other(row, total),
         activation_bytes=_bytes(row["activation_gib"]),
+        non_torch_bytes=_bytes(row["non_torch_gib"]),
         graph_bytes=_bytes(row["graphs_gib"]),
     )
 
@@ -184,7 +187,7 @@ def _logged_load(row: dict[str, str]) -> Load:
         graph_sizes=() if row["eager"] == "True" else _sizes(51, laid),
         rules=memory_rules_for(version),
         second_runner=_second_runner(version, shape),
-        lora_slots=int(row["lora_slots"] or 0),
+        lora_slots=0 if row["weights_gib"] else int(row["lora_slots"] or 0),
     )
 
 

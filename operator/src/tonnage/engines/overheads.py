@@ -7,12 +7,14 @@ From start-up logs of 0.9 to 0.20 (tests/data/vllm_startup_logs.jsonl, ids such 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from tonnage.engines.versions import UnknownEngineVersionError, release_of
 
 _MIB: Final = 2**20
+_OTHER_VECTORS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +27,11 @@ class MemoryRules:
     what the second model runner profiles of it. `keeps_counts`: that runner holds a counter of four bytes,
     and a bit, for each of them. `graphs_within`: an estimate of CUDA graphs counts within the utilization,
     except on the second runner. `expert_workspace`: buffers of routed experts are kept and stand beside
-    every other peak. `compiled_vectors`: hidden vectors of every token that a compiled forward pass holds
-    beyond those of an eager one. `non_torch_mib` are of one rank alone, `linked_mib` of each of several
-    over NVLink: two, up to four, more.
+    every other peak. `family_vectors` are hidden vectors of every token that stand beside the widest
+    tensors of an eager forward pass, by the first word of the architecture, 4 for others.
+    `compiled_vectors`: hidden vectors of every token that a compiled forward pass holds beyond those of an
+    eager one. `non_torch_mib` are of one rank alone, `linked_mib` of each of several over NVLink: two, up
+    to four, more.
     """
 
     version: str
@@ -40,10 +44,19 @@ class MemoryRules:
     keeps_counts: bool = False
     graphs_within: bool
     expert_workspace: bool
+    family_vectors: Mapping[str, int]
     compiled_vectors: float
     non_torch_mib: int
     linked_mib: tuple[int, int, int]
 
+    def vectors(self, architecture: str) -> int:
+        """Hidden vectors of an eager forward pass of this architecture."""
+        known = self.family_vectors.items()
+        return next((count for word, count in known if architecture.startswith(word)), _OTHER_VECTORS)
+
+
+# Exact to the MiB on an H200: qwen3-0.6b to qwen3-32b (4), llama31-8b-128k (3), gemma2-default (5).
+_FAMILY_VECTORS: Final = {"Llama": 3, "Mistral": 3, "Granite": 3, "Phi": 3, "Gemma": 5}
 
 # 38.9 bytes in all: C063 (0.15), and with other models, cards and sequences C141 (0.10), C081 (0.10), C198.
 # The step down at 0.17 is in the logs (C064, C065: one model, one card); its cause was not looked for.
@@ -55,6 +68,7 @@ MEMORY_0_9: Final = MemoryRules(
     sampler_bytes=0,
     graphs_within=False,
     expert_workspace=False,
+    family_vectors=_FAMILY_VECTORS,
     compiled_vectors=0.75,
     non_torch_mib=133,
     linked_mib=(1413, 1413, 1413),
@@ -68,6 +82,7 @@ MEMORY_0_17: Final = MemoryRules(
     sampler_bytes=115 * _MIB,
     graphs_within=False,
     expert_workspace=True,
+    family_vectors=_FAMILY_VECTORS,
     compiled_vectors=0.75,
     non_torch_mib=251,
     linked_mib=(2120, 2200, 2400),

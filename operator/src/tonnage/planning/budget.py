@@ -10,15 +10,12 @@ measures leaves what `measured_kv` says.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
-from tonnage.planning.activation import activation
+from tonnage.planning.activation import Activation, activation
 from tonnage.planning.graphs import estimated_graphs, graphs
 from tonnage.planning.load import Load
 from tonnage.planning.plan import MemoryBytes
 from tonnage.planning.term import GIB, MIB, Term, term
-
-_LORA_SHARE: Final = 1.45
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +25,8 @@ class Budget:
     `activation` is what the engine's profile finds, and `burst_margin` what requests take beyond it, with
     what the profile leaves out. The engine counts non-torch memory, weights and activations within its
     share (`--gpu-memory-utilization`), and `graphs_within`, its own estimate, from 0.21 on; context, bursts
-    and what graphs really take are outside it.
+    and what graphs really take are outside it. `warm_up` is the part of `burst_margin` that a start takes
+    already.
     """
 
     total_bytes: int
@@ -39,6 +37,7 @@ class Budget:
     graphs: Term
     burst_margin: Term
     graphs_within: Term
+    warm_up: Term
 
     @property
     def other_bytes(self) -> int:
@@ -79,12 +78,13 @@ class Budget:
             "share of the device, less what the engine counts within it",
         )
 
-    def outside(self, *, utilization: float) -> Term:
-        """What stays free beyond that share once everything that is not counted within it is there, negative
-        where the engine dies after its KV check: in graph capture, in the sampler's warm-up or in a burst."""
+    def outside(self, *, utilization: float, bursts: bool = False) -> Term:
+        """What stays free beyond that share once everything that is not counted within it is there: at the
+        start, or in `bursts` too. Negative where the engine dies after its KV check: in graph capture, in the
+        sampler's warm-up or in a burst."""
         beyond = self.total_bytes - int(utilization * self.total_bytes)
         counted = self.graphs_within
-        parts = (self.context, self.graphs, self.burst_margin)
+        parts = (self.context, self.graphs, self.burst_margin if bursts else self.warm_up)
         return Term(
             beyond + counted.lower - sum(each.upper for each in parts),
             beyond + counted.likely - sum(each.likely for each in parts),
@@ -115,8 +115,9 @@ def budget(load: Load, *, total_bytes: int) -> Budget:
         weights=_weights(load),
         activation=step.profiled,
         graphs=graphs(load),
-        burst_margin=_burst_margin(step.profiled, step.forward, step.sampler, step.kept),
+        burst_margin=_burst_margin(step),
         graphs_within=estimated_graphs(load),
+        warm_up=_warm_up(step),
     )
 
 
@@ -129,11 +130,13 @@ def _context(load: Load) -> Term:
     """What the CUDA context, and NCCL where there are several ranks, took before the engine's first look.
 
     Total less free at the start: 0.51 GiB on H200 (all rows) and H100 (C001 to C062 with one rank), 0.25 on
-    L4 (C081), 0.49 on four L40S (C198). Over NVLink 1.53 to 2.07 with 2 or 4 ranks (C028, C032), 2.16 with 8
-    (C148), 2.47 on Blackwell (C142). The upper figure of several ranks on PCIe is one start's 1.4 (C169).
+    L4 (C081), 0.38 on a 24 GB card (C162), 0.49 on four L40S (C198). Over NVLink 1.53 to 2.07 with 2 or 4
+    ranks (C028, C032), 2.16 with 8 (C148), 2.47 on Blackwell (C142). The upper figure of several ranks on
+    PCIe is one start's 1.4 (C169).
     """
     if load.ranks == 1:
-        return _gib(0.24, 0.51, 0.6, "total less free at the start: H200, H100, L4")
+        likely = 0.51 if load.linked else 0.38
+        return _gib(0.24, likely, 0.6, "total less free at the start: H200, H100, L4, a 24 GB card")
     if load.linked:
         return _gib(1.4, 1.54, 2.6, "the same over NVLink: C028 to C148")
     return _gib(0.4, 0.5, 1.5, "the same on PCIe: C198, C169")
@@ -167,7 +170,7 @@ def _weights(load: Load) -> Term:
     On an H200 0.01 to 0.13 GiB more than the parameters (all rows). Latent attention keeps its up-projections
     once more, in the model's dtype (mla_attention.py 0.32 `process_weights_after_loading`: W_UK_T and W_UV).
     """
-    adapters = _adapters(load)
+    adapters = load.adapter_bytes
     likely = load.weights + 32 * MIB + adapters
     upper = load.weights + load.weights // 500 + 128 * MIB + _latent_copies(load) + 1.25 * adapters
     return term(likely, lower=load.weights, upper=upper, source="tensors of the checkpoint; H200 rows")
@@ -183,26 +186,27 @@ def _latent_copies(load: Load) -> int:
     return layers * -(-shape.num_attention_heads // load.tensor) * per_head
 
 
-def _adapters(load: Load) -> int:
-    """Slots of LoRA adapters: 1.45 times two factors for every matrix of a layer, joined ones taken as one
-    (C152 to C155: 0.077 GiB for each of Qwen3-4B at rank 16)."""
-    if not load.lora_slots:
-        return 0
-    return int(_LORA_SHARE * load.lora_slots * load.lora_rank * load.matrix_sides * load.element_bytes)
-
-
-def _burst_margin(profiled: Term, forward: Term, sampler: Term, kept: Term) -> Term:
+def _burst_margin(step: Activation) -> Term:
     """What real requests take beyond what was profiled: the allocator holds what a forward pass and what the
     sampler took at once, and pieces of other sizes (H200 rows, device memory after a burst: up to 1.9 GiB for
     dense models, 4.0 for deepseek-v3-6l-fp8)."""
-    likely = max(0, forward.likely + sampler.likely - profiled.likely) + kept.likely
-    both = max(0, forward.upper + sampler.upper - profiled.upper) + kept.upper
+    profiled, kept = step.profiled, step.kept
+    likely = max(0, step.forward.likely + step.sampler.likely - profiled.likely) + kept.likely
+    both = max(0, step.forward.upper + step.sampler.upper - profiled.upper) + kept.upper
     return term(
         likely,
         lower=kept.lower,
         upper=max(both + profiled.upper // 8 + 256 * MIB, likely),
         source="device memory after bursts: H200 rows",
     )
+
+
+def _warm_up(step: Activation) -> Term:
+    """What warming up takes beyond what was profiled: the whole sampler, where the profile left most of it
+    out (C162 died 2 MiB short of it), and what is kept."""
+    likely = max(0, step.sampler.likely - step.profiled.likely) + step.kept.likely
+    upper = max(0, step.sampler.upper - step.profiled.likely) + step.kept.upper
+    return term(likely, lower=step.kept.lower, upper=max(likely, upper), source="the sampler, once whole")
 
 
 def _gib(lower: float, likely: float, upper: float, source: str) -> Term:

@@ -13,6 +13,7 @@ from tonnage.models.parameters import Rounding
 from tonnage.planning.fit import LaidOut
 from tonnage.planning.weights import size_of
 
+_LORA_SHARE = 1.45
 _ASSUMED_EXPERTS_PER_TOKEN = 8
 _LINKED_MAJORS = frozenset({9, 10})
 _PACKED_EXPERTS = frozenset({"mxfp4", "gpt_oss_mxfp4"})
@@ -25,7 +26,7 @@ class Load:
     `weights` are bytes of the parameters on the fullest rank; `graph_sizes` the batch sizes of CUDA graphs,
     none where the engine runs eagerly. `rules` are the engine's memory rules and `second_runner` says which
     of its model runners serves; both follow from the engine version where they are not given. `lora_slots`
-    adapters of `lora_rank` are held beside the weights.
+    adapters of `lora_rank` are held beside the weights; a `cold` start compiles what others load.
     """
 
     laid: LaidOut
@@ -35,6 +36,7 @@ class Load:
     second_runner: bool
     lora_slots: int = 0
     lora_rank: int = 16
+    cold: bool = False
 
     @property
     def shape(self) -> ModelShape:
@@ -117,6 +119,14 @@ class Load:
             for found in (tuple(self._width(dimension) for dimension in parameter.dimensions),)
         )
         return (sides[-1][1], sides[0][1]) if sides else (0, 0)
+
+    @property
+    def adapter_bytes(self) -> int:
+        """Slots of LoRA adapters: 1.45 times two factors for every matrix of a layer, joined ones taken as
+        one (C152 to C155: 0.077 GiB for each of Qwen3-4B at rank 16)."""
+        if not self.lora_slots:
+            return 0
+        return int(_LORA_SHARE * self.lora_slots * self.lora_rank * self.matrix_sides * self.element_bytes)
 
     @cached_property
     def matrix_sides(self) -> int:
