@@ -1,0 +1,173 @@
+"""The rows that `make bench-gpu` runs on one H200, in the order of what they are worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+Kind = Literal["plan", "pinned", "control", "refused"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Burst:
+    """Requests that are sent at once. `prompt_tokens` None: the longest prompt, so that the output just fits
+    into the context; `requests` None: as many as the engine runs at once."""
+
+    name: str
+    requests: int | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int = 32
+    limit_s: int = 60
+
+
+WIDE: Final = Burst(name="wide", prompt_tokens=512, limit_s=40)
+LONG: Final = Burst(name="long", limit_s=240)
+SMALL: Final = Burst(name="burst", requests=64, prompt_tokens=512, output_tokens=64)
+"""The load of the rows that are there already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One start. `kind`:
+
+    - plan: as the operator plans it for `sequences` requests of `context` tokens;
+    - pinned: the same with `sequences` and `tokens` (of a step) as stated, and the bytes that the law then
+      leaves, or `kv_bytes`;
+    - control: without bytes, by `share` of the device;
+    - refused: as pinned, and expected to fail.
+
+    `cold`: with empty caches of compiled code. `needs_s` is what it is thought to take.
+    """
+
+    id: str
+    config: str
+    kind: Kind
+    patch: dict[str, Any] | None = None
+    context: int = 32768
+    sequences: int = 256
+    tokens: int = 8192
+    kv_dtype: str = "auto"
+    eager: bool = True
+    share: str = "0.9"
+    kv_bytes: int | None = None
+    prefix_caching: bool | None = None
+    extra: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict)
+    bursts: tuple[Burst, ...] = (SMALL,)
+    cold: bool = False
+    needs_s: int = 20
+    note: str = ""
+
+
+_QWEN_8B: Final = "Qwen--Qwen3-8B"
+_LLAMA_8B: Final = "meta-llama--Meta-Llama-3.1-8B"
+_LLAMA_70B: Final = "nvidia--Llama-3.1-70B-Instruct-FP8"
+_QWEN_32B: Final = "Qwen--Qwen3-32B"
+_QWEN_30B: Final = "Qwen--Qwen3-30B-A3B"
+_MIXTRAL: Final = "mistralai--Mixtral-8x7B-v0.1"
+_GPT_OSS: Final = "openai--gpt-oss-20b"
+_LATENT: Final = "made--deepseek-v2-lite"
+_FILLED_CONTEXT: Final = 4096
+
+
+def _fill(name: str, config: str, *, start_s: int, warm_s: int, long_s: int) -> tuple[Row, ...]:
+    """The same limits by share and by bytes, and the limits that the plan chooses."""
+
+    def row(kind: Kind, suffix: str, **fields: Any) -> Row:
+        found: dict[str, Any] = {
+            "id": f"fill-{name}-{suffix}",
+            "config": config,
+            "kind": kind,
+            "context": _FILLED_CONTEXT,
+            "eager": False,
+            "share": "0.92",
+            **fields,
+        }
+        return Row(**found)
+
+    return (
+        row("control", "control", bursts=(WIDE,), needs_s=start_s),
+        row("pinned", "pinned", bursts=(WIDE, LONG), needs_s=warm_s + long_s),
+        row("plan", "plan", bursts=(WIDE, Burst(name="long", limit_s=40)), needs_s=warm_s + 50),
+    )
+
+
+_FILL: Final = (
+    *_fill("8b", _QWEN_8B, start_s=70, warm_s=45, long_s=35),
+    *_fill("70b-fp8", _LLAMA_70B, start_s=90, warm_s=60, long_s=170),
+    *_fill("32b", _QWEN_32B, start_s=90, warm_s=60, long_s=120),
+    *_fill("30b-a3b", _QWEN_30B, start_s=95, warm_s=65, long_s=60),
+)
+
+_LACKING: Final = (
+    Row(id="mixtral-8x7b-kvfp8", config=_MIXTRAL, kind="control", kv_dtype="fp8", needs_s=45),
+    Row(id="deepseek-v2-lite-kvfp8", config=_LATENT, kind="control", kv_dtype="fp8", needs_s=60),
+    Row(id="qwen3-8b-oom-at-start", config=_QWEN_8B, kind="refused", kv_bytes=133 * 10**9),
+    Row(id="qwen3-8b-oom-in-burst", config=_QWEN_8B, kind="refused", kv_bytes=131_700_000_000),
+    Row(
+        id="qwen3.5-35b-a3b-triton",
+        config="Qwen--Qwen3.5-35B-A3B",
+        kind="control",
+        extra=("--language-model-only", "--gdn-prefill-backend", "triton"),
+        needs_s=70,
+    ),
+    Row(
+        id="gemma4-26b-text",
+        config="google--gemma-4-26B-A4B--textonly",
+        kind="control",
+        patch={"allow_global_per_layer_attribute_access": True},
+        needs_s=80,
+    ),
+    Row(
+        id="qwen3-8b-lora-1",
+        config=_QWEN_8B,
+        kind="control",
+        extra=("--enable-lora", "--max-loras", "1", "--max-lora-rank", "16"),
+    ),
+    Row(
+        id="qwen3-8b-lora-8",
+        config=_QWEN_8B,
+        kind="control",
+        extra=("--enable-lora", "--max-loras", "8", "--max-lora-rank", "16"),
+    ),
+    Row(id="qwen3-8b-again-1", config=_QWEN_8B, kind="control"),
+    Row(id="qwen3-8b-again-2", config=_QWEN_8B, kind="control"),
+    Row(id="qwen3-8b-cold", config=_QWEN_8B, kind="control", eager=False, cold=True, needs_s=70),
+    Row(id="qwen3-8b-warm-1", config=_QWEN_8B, kind="control", eager=False, needs_s=60),
+    Row(id="qwen3-8b-warm-2", config=_QWEN_8B, kind="control", eager=False, needs_s=35),
+)
+
+_ACTIVATION: Final = (
+    Row(id="qwen3-30b-a3b-s64-t2048", config=_QWEN_30B, kind="control", sequences=64, tokens=2048),
+    Row(id="qwen3-30b-a3b-s256-t16384", config=_QWEN_30B, kind="control", tokens=16384),
+    Row(id="mixtral-8x7b-s64-t2048", config=_MIXTRAL, kind="control", sequences=64, tokens=2048),
+    Row(id="mixtral-8x7b-s256-t16384", config=_MIXTRAL, kind="control", tokens=16384),
+    Row(id="gpt-oss-20b-s64-t2048", config=_GPT_OSS, kind="control", sequences=64, tokens=2048, needs_s=50),
+    Row(id="gpt-oss-20b-s64-t16384", config=_GPT_OSS, kind="control", sequences=64, tokens=16384),
+    Row(id="deepseek-v2-lite-s64-t2048", config=_LATENT, kind="control", sequences=64, tokens=2048),
+    Row(
+        id="deepseek-v3-6l-fp8-t2048",
+        config="deepseek-ai--DeepSeek-V3",
+        kind="control",
+        patch={"num_hidden_layers": 6, "num_nextn_predict_layers": 0},
+        tokens=2048,
+        needs_s=45,
+    ),
+    Row(
+        id="qwen3-8b-graph-t2048", config=_QWEN_8B, kind="control", tokens=2048, eager=False, needs_s=60
+    ),
+    Row(
+        id="llama31-8b-graph-t8192", config=_LLAMA_8B, kind="control", eager=False, needs_s=65
+    ),
+    Row(
+        id="qwen3-8b-graph-s1024-t16384",
+        config=_QWEN_8B,
+        kind="control",
+        sequences=1024,
+        tokens=16384,
+        eager=False,
+        needs_s=70,
+    ),
+)
+
+ROWS: Final = (*_FILL, *_LACKING, *_ACTIVATION)
