@@ -1,11 +1,12 @@
 """Loaded into a vLLM engine by `bench.gpu`: tells what the engine allocates in each phase of its start.
 
-A `vllm.general_plugins` entry. It wraps methods of the engine's core and worker (names as in vLLM 0.26 and
-0.32) and changes nothing of what they do. Everything is written to `engine.json` in the directory
-`TONNAGE_PROBE`, after each phase, so that a start that dies leaves what came before.
+A `vllm.general_plugins` entry. In the processes that vLLM's server starts it wraps methods of the engine's
+core and worker (names as in vLLM 0.26 and 0.32) and changes nothing of what they do. Each process writes
+what it knows to `engine-PID.json` in the directory `TONNAGE_PROBE`, after each phase, so that a start that
+dies leaves what came before.
 
-Three files in that directory are the bench's: while `hold` is there the engine waits before it touches the
-device (its imports overlap with the row before), and a new text in `phase` closes one phase of load and
+Two files in that directory are the bench's: while `hold` is there the engine's core waits before it touches
+the device (its imports overlap with the row before), and a new text in `phase` closes one phase of load and
 begins the next.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import threading
 import time
@@ -28,9 +30,9 @@ _ROW: dict[str, Any] = {"phases": {}, "mem": {}, "snap": {}, "load": {}}
 def register() -> None:
     """Wrap the engine's methods, then wait until the device is free for this engine."""
     directory = os.environ.get(DIRECTORY_VARIABLE)
-    if not directory or _ROW.get("registered"):
+    if not directory or "pid" in _ROW or multiprocessing.parent_process() is None:
         return
-    _ROW["registered"] = True
+    _ROW["pid"] = os.getpid()
     began = time.monotonic()
     with contextlib.suppress(ImportError, AttributeError):
         _wrap_worker()
@@ -38,13 +40,12 @@ def register() -> None:
     import torch
     import vllm
 
-    _ROW.update(vllm=vllm.__version__, torch=torch.__version__, pid=os.getpid())
+    _ROW.update(vllm=vllm.__version__, torch=torch.__version__)
     waited = time.monotonic()
     while Path(directory, "hold").exists():
         time.sleep(_POLL_SECONDS)
     _ROW["phases"]["probe_import"] = round(waited - began, 2)
     _ROW["phases"]["held"] = round(time.monotonic() - waited, 2)
-    _ROW["released_at"] = time.time()
 
 
 # --- wrapping
@@ -60,7 +61,7 @@ def _wrap_worker() -> None:
     _wrap(worker, "load_model", "load_model")
     _wrap(worker, "determine_available_memory", "profile")
     _wrap(worker, "initialize_from_config", "kv_init")
-    _wrap(worker, "compile_or_warm_up_model", "warmup")
+    _wrap(worker, "compile_or_warm_up_model", "warmup", after=_warmed_up)
     for runner in (first.GPUModelRunner, second.GPUModelRunner):
         _wrap(runner, "profile_run", "profile_run", before=_begin_profile, after=_end_profile)
         _wrap(runner, "profile_cudagraph_memory", "profile_cudagraph", after=_keep("cudagraph_estimate"))
@@ -72,21 +73,18 @@ def _wrap_worker() -> None:
 def _wrap_core() -> None:
     from vllm.v1.engine.core import EngineCore
 
-    start = EngineCore.__init__
+    _wrap(EngineCore, "_initialize_kv_caches", "ready", after=_sized)
 
-    def started(self: Any, *arguments: Any, **options: Any) -> None:
-        began = time.monotonic()
-        start(self, *arguments, **options)
-        _ROW["phases"]["core"] = round(time.monotonic() - began, 2)
-        try:
-            _describe(self)
-        except Exception as error:
-            _ROW["describe_error"] = repr(error)[:300]
-        _snap("ready")
-        _save()
-        threading.Thread(target=_watch_load, daemon=True).start()
 
-    EngineCore.__init__ = started
+def _sized(core: Any, cache: Any) -> None:
+    _ROW["mem"]["available_kv"] = int(core.available_gpu_memory_for_kv_cache)
+    _describe_config(core.vllm_config)
+    _describe_cache(cache)
+
+
+def _warmed_up(worker: Any, _: Any) -> None:
+    threading.Thread(target=_watch_load, daemon=True).start()
+    _describe_worker(worker)
 
 
 def _wrap(
@@ -95,7 +93,7 @@ def _wrap(
     key: str,
     *,
     before: Callable[[], None] | None = None,
-    after: Callable[[Any], None] | None = None,
+    after: Callable[[Any, Any], None] | None = None,
 ) -> None:
     wrapped = owner.__dict__.get(name)
     if wrapped is None:
@@ -106,10 +104,10 @@ def _wrap(
         if before is not None:
             before()
         result = wrapped(self, *arguments, **options)
-        if after is not None:
-            after(result)
         phases = _ROW["phases"]
         phases[key] = round(phases.get(key, 0) + time.monotonic() - began, 3)
+        if after is not None:
+            _tell(after, self, result)
         _snap(key)
         _save()
         return result
@@ -134,6 +132,14 @@ def _wrap_peak(owner: type, name: str, key: str) -> None:
     setattr(owner, name, call)
 
 
+def _tell(what: Callable[[Any, Any], None], owner: Any, result: Any) -> None:
+    """What cannot be told of another version must not end the engine."""
+    try:
+        what(owner, result)
+    except Exception as error:
+        _ROW.setdefault("errors", []).append(repr(error)[:300])
+
+
 def _begin_profile() -> None:
     if not _cuda():
         return
@@ -145,7 +151,7 @@ def _begin_profile() -> None:
     _ROW["profiling"] = True
 
 
-def _end_profile(_: Any) -> None:
+def _end_profile(_: Any, __: Any) -> None:
     _ROW["profiling"] = False
     if not _cuda():
         return
@@ -154,8 +160,8 @@ def _end_profile(_: Any) -> None:
     _ROW["mem"]["profile_peak"] = torch.cuda.max_memory_allocated() - _ROW["mem"]["profile_base"]
 
 
-def _keep(name: str) -> Callable[[Any], None]:
-    return lambda result: _ROW["mem"].__setitem__(name, result)
+def _keep(name: str) -> Callable[[Any, Any], None]:
+    return lambda _, result: _ROW["mem"].__setitem__(name, result)
 
 
 # --- what is told
@@ -191,21 +197,10 @@ def _snap(key: str) -> None:
 
 
 def _save() -> None:
-    path = Path(os.environ[DIRECTORY_VARIABLE], "engine.json")
-    scratch = path.with_suffix(f".{os.getpid()}")
+    path = Path(os.environ[DIRECTORY_VARIABLE], f"engine-{os.getpid()}.json")
+    scratch = path.with_suffix(".new")
     scratch.write_text(json.dumps(_ROW, default=str), encoding="utf-8")
     scratch.replace(path)
-
-
-def _describe(core: Any) -> None:
-    config = core.vllm_config
-    _describe_config(config)
-    _describe_cache(core.scheduler.kv_cache_config)
-    _ROW["mem"]["available_kv"] = int(core.available_gpu_memory_for_kv_cache)
-    driver = getattr(core.model_executor, "driver_worker", None)
-    worker = getattr(driver, "worker", None)
-    if worker is not None:
-        _describe_worker(worker)
 
 
 def _describe_config(config: Any) -> None:

@@ -153,12 +153,8 @@ _ACTIVATION: Final = (
         tokens=2048,
         needs_s=45,
     ),
-    Row(
-        id="qwen3-8b-graph-t2048", config=_QWEN_8B, kind="control", tokens=2048, eager=False, needs_s=60
-    ),
-    Row(
-        id="llama31-8b-graph-t8192", config=_LLAMA_8B, kind="control", eager=False, needs_s=65
-    ),
+    Row(id="qwen3-8b-graph-t2048", config=_QWEN_8B, kind="control", tokens=2048, eager=False, needs_s=60),
+    Row(id="llama31-8b-graph-t8192", config=_LLAMA_8B, kind="control", eager=False, needs_s=65),
     Row(
         id="qwen3-8b-graph-s1024-t16384",
         config=_QWEN_8B,

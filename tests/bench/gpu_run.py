@@ -185,9 +185,7 @@ def _start(spec: dict[str, Any], index: int, *, options: argparse.Namespace) -> 
         *("--plan", str(directory / "plan.json"), "--port", str(port)),
         *("--termination-log", str(directory / "termination")),
         "--",
-        *_arguments(
-            spec, model=_write_model(spec, work=work), port=port + 1
-        ),
+        *_arguments(spec, model=_write_model(spec, work=work), port=port + 1),
     ]
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -285,7 +283,7 @@ async def _watch(session: aiohttp.ClientSession, engine: Engine, most: dict[str,
             async with session.get(url, timeout=aiohttp.ClientTimeout(total=3)) as answer:
                 for name, value in _read_series(await answer.text()).items():
                     most[name] = max(most.get(name, 0.0), value)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.25)
 
 
 async def _complete(
@@ -362,11 +360,14 @@ def _load(engine: Engine, burst: dict[str, Any], *, device: Device, until: float
 
 
 def _probed(engine: Engine) -> dict[str, Any]:
-    try:
-        found = json.loads((engine.directory / "engine.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    """What the engine's processes told, as one."""
+    found: dict[str, Any] = {}
+    for path in sorted(engine.directory.glob("engine-*.json")):
+        with contextlib.suppress(OSError, ValueError):
+            for name, value in json.loads(path.read_text()).items():
+                known = found.get(name)
+                found[name] = {**known, **value} if isinstance(known, dict) else value
+    return found
 
 
 # --- one row
@@ -384,6 +385,11 @@ def _told(log: str) -> list[str]:
     """The lines of a log that say something of memory, kernels, or errors; each once."""
     lines = (line for line in log.splitlines() if _TOLD.search(line) and not _NOT_TOLD.search(line))
     return list(dict.fromkeys(line[:500] for line in lines))[:90]
+
+
+def _end_of(log: str, *, limit: int) -> str:
+    lines = (line for line in log.splitlines() if not re.search(r"HTTP/1\.1\" \d|it/s\]", line))
+    return "\n".join(lines)[-limit:]
 
 
 def _finish(engine: Engine, row: dict[str, Any]) -> None:
@@ -453,8 +459,8 @@ def _line(row: dict[str, Any]) -> str:
     )
     why = "" if row["served"] else f" {row.get('exit')} {row.get('error', '')}"
     return (
-        f"{row['id']:<32} {'OK ' if row['survived'] else 'ERR'} {row['wall_s']:>5}s ready={row['start']['ready_s']}"
-        f" state={row['report'].get('state')} v2={engine.get('v2_runner')} w={gib(memory.get('weights'))}"
+        f"{row['id']:<32} {'OK ' if row['survived'] else 'ERR'} {row['wall_s']:>5}s"
+        f" ready={row['start']['ready_s']} state={row['report'].get('state')} v2={engine.get('v2_runner')} w={gib(memory.get('weights'))}"
         f" act={gib(memory.get('peak_activation'))}/{gib(memory.get('profile_peak'))}"
         f" nt={gib(memory.get('non_torch'))} cg={gib(memory.get('cudagraph_estimate'))}"
         f"/{gib(memory.get('cudagraph_actual'))} kv={gib(memory.get('available_kv'))}"
@@ -486,7 +492,7 @@ def _keep_row(row: dict[str, Any], log: str, *, options: argparse.Namespace) -> 
     with (options.out / "rows.jsonl").open("a") as rows:
         rows.write(text + "\n")
     with (options.out / "logs.txt").open("a") as logs:
-        logs.write(f"===== {row['id']}\n{log[-(2000 if row['survived'] else 12000) :]}\n")
+        logs.write(f"===== {row['id']}\n{_end_of(log, limit=2000 if row['survived'] else 20_000)}\n")
     (options.work / "done" / f"{row['id']}.json").write_text(text)
     print(_line(row), flush=True)
 
