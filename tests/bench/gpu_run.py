@@ -42,6 +42,7 @@ _FIRST_PORT = 18000
 _SETTLED = {"Verified", "Reported", "Mismatch", "Failed"}
 _FREED_BYTES = 1.5 * GIB
 _LAST_SECONDS = 6.0
+_IMPORT_SECONDS = 25.0
 _PROBE = "tonnage-bench-probe"
 
 
@@ -169,7 +170,7 @@ def _start(spec: dict[str, Any], index: int, *, options: argparse.Namespace) -> 
     (directory / "hold").touch()
     (directory / "plan.json").write_text(json.dumps(spec["plan"]))
     port = _FIRST_PORT + 2 * (index % 500)
-    home = directory / "home" if spec.get("cold") else work / "home"
+    home = work / "home"
     home.mkdir(exist_ok=True)
     path = [str(_write_probe(work)), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
@@ -402,8 +403,7 @@ def _finish(engine: Engine, row: dict[str, Any]) -> None:
 def _run(engine: Engine, *, device: Device, until: float) -> dict[str, Any]:
     spec = engine.spec
     row: dict[str, Any] = {
-        name: spec.get(name)
-        for name in ("id", "config", "patch", "kind", "note", "arguments", "environment", "cold")
+        name: spec.get(name) for name in ("id", "config", "patch", "kind", "note", "arguments", "environment")
     }
     row["used_before"] = device.used()
     engine.released = time.monotonic()
@@ -460,7 +460,8 @@ def _line(row: dict[str, Any]) -> str:
     why = "" if row["served"] else f" {row.get('exit')} {row.get('error', '')}"
     return (
         f"{row['id']:<32} {'OK ' if row['survived'] else 'ERR'} {row['wall_s']:>5}s"
-        f" ready={row['start']['ready_s']} state={row['report'].get('state')} v2={engine.get('v2_runner')} w={gib(memory.get('weights'))}"
+        f" ready={row['start']['ready_s']} state={row['report'].get('state')} v2={engine.get('v2_runner')}"
+        f" w={gib(memory.get('weights'))}"
         f" act={gib(memory.get('peak_activation'))}/{gib(memory.get('profile_peak'))}"
         f" nt={gib(memory.get('non_torch'))} cg={gib(memory.get('cudagraph_estimate'))}"
         f"/{gib(memory.get('cudagraph_actual'))} kv={gib(memory.get('available_kv'))}"
@@ -497,31 +498,61 @@ def _keep_row(row: dict[str, Any], log: str, *, options: argparse.Namespace) -> 
     print(_line(row), flush=True)
 
 
+def _take(pending: list[dict[str, Any]], *, seconds: float) -> dict[str, Any] | None:
+    """The first row that is thought to end within so many seconds, no longer pending."""
+    found = next((spec for spec in pending if spec["needs_s"] <= seconds), None)
+    if found is not None:
+        pending.remove(found)
+    return found
+
+
+def _sequence(options: argparse.Namespace, *, deadline: float) -> Iterator[Engine]:
+    """Engines in order, each started while the one before has the device; those that do not fit before the
+    deadline are left out."""
+    pending = _wanted(options)
+    index = 0
+
+    def start(seconds: float) -> Engine | None:
+        nonlocal index
+        spec = _take(pending, seconds=seconds)
+        index += spec is not None
+        return None if spec is None else _start(spec, index, options=options)
+
+    engine = start(deadline - time.monotonic())
+    ahead = None
+    try:
+        while engine is not None:
+            left = deadline - time.monotonic()
+            if left < engine.spec["needs_s"]:
+                _stop(engine)
+                print(f"no time for {engine.spec['id']}: {left:.0f} s are left", flush=True)
+            else:
+                ahead = start(left - engine.spec["needs_s"])
+                yield engine
+            engine, ahead = ahead or start(deadline - time.monotonic() - _IMPORT_SECONDS), None
+    finally:
+        if ahead is not None:
+            _stop(ahead)
+    print(f"left: {[spec['id'] for spec in pending]}", flush=True)
+
+
 def run_all(options: argparse.Namespace) -> int:
     """Run rows in order until all are done or time is up; returns how many did not serve and survive."""
     began = time.monotonic()
-    deadline = began + options.deadline
     for directory in (options.out, options.work / "done"):
         directory.mkdir(parents=True, exist_ok=True)
     device = Device()
-    specs = _wanted(options)
-    print(f"{len(specs)} rows to run, gpu: {device.present}, used: {device.used()}", flush=True)
-    bad = 0
-    ahead: Engine | None = None
-    for index, spec in enumerate(specs):
-        engine = ahead or _start(spec, index, options=options)
-        ahead = None
-        if deadline - time.monotonic() < spec["needs_s"]:
-            print(f"deadline: {spec['id']} and what follows is left", flush=True)
-            _stop(engine)
-            break
-        if index + 1 < len(specs):
-            ahead = _start(specs[index + 1], index + 1, options=options)
+    print(f"gpu: {device.present}, bytes in use: {device.used()}", flush=True)
+    deadline = began + options.deadline
+    bad, served = 0, False
+    for engine in _sequence(options, deadline=deadline):
         row = _one(engine, device=device, deadline=deadline)
         _keep_row(row, engine.log(), options=options)
-        bad += not row["survived"] and spec["kind"] != "refused"
-    if ahead is not None:
-        _stop(ahead)
+        bad += not row["survived"] and engine.spec["kind"] != "refused"
+        served = served or row["served"]
+        if not served and engine.spec["kind"] != "refused":
+            print(_end_of(engine.log(), limit=5000), "\nthe first row did not serve: stopped", flush=True)
+            break
     print(f"took {time.monotonic() - began:.0f} s, {bad} bad", flush=True)
     return bad
 

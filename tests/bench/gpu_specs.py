@@ -23,13 +23,11 @@ from tonnage.engines import gpu_rules_for
 from tonnage.gpus.cards import card_named
 from tonnage.gpus.inventory import Access, Inventory, Pool, PoolNode, Vendor
 from tonnage.models import ModelProfile, Weights, parse_config
-from tonnage.planning.budget import Load, budget
 from tonnage.planning.fit import Device, EngineOptions, LaidOut, lay_out
 from tonnage.planning.gpu.choose import plan_on_gpus
 from tonnage.planning.gpu.question import usable_bytes
 from tonnage.planning.memory import blocks_in, concurrency, engine_tokens
 from tonnage.planning.plan import Demand, Plan, Quality, Rejection
-from tonnage.planning.weights import weight_bytes
 from tonnage.rendering.deployment import build_deployment
 from tonnage.rendering.names import Owner
 from tonnage.rendering.plan import Kept, build_plan_config_map, hash_of
@@ -131,36 +129,30 @@ def _laid(row: Row, plan: Plan, profile: ModelProfile) -> LaidOut:
     )
 
 
-def _with_limits(row: Row, plan: Plan, profile: ModelProfile, kv_bytes: int | None) -> Plan:
-    """The plan with the limits of the row instead of those that were chosen."""
+def _with_limits(row: Row, plan: Plan, profile: ModelProfile, kv_bytes: int) -> Plan:
+    """The plan with the limits of the row instead of those that were chosen, and so many bytes."""
     laid = _laid(row, plan, profile)
     gpu = plan.gpu
     assert gpu is not None
-    sizes = () if row.eager else tuple(size for size in gpu.captured_sizes if size <= row.tokens)
-    device = _pool()
-    weights = weight_bytes(profile.shape, dtype=plan.weights_dtype, capability=device.compute_capability)
-    made = budget(
-        Load(laid=laid, weights=max(weights), captured_sizes=len(sizes)), total_bytes=usable_bytes(device)
-    )
-    blocks = blocks_in(laid.layout, kv_bytes=kv_bytes or made.kv_bytes)
-    memory = made.memory(kv_bytes=kv_bytes or blocks * laid.layout.bytes_per_block)
+    layout, memory = laid.layout, dataclasses.replace(plan.memory, kv=kv_bytes)
+    blocks = blocks_in(layout, kv_bytes=kv_bytes)
     return dataclasses.replace(
         plan,
         max_num_seqs=row.sequences,
         max_num_batched_tokens=row.tokens,
         memory=memory,
         blocks=blocks,
-        bytes_per_block=laid.layout.bytes_per_block,
-        tokens=engine_tokens(laid.layout, blocks=blocks, context_tokens=row.context),
-        concurrency_at_context=concurrency(laid.layout, blocks=blocks, length_tokens=row.context),
+        bytes_per_block=layout.bytes_per_block,
+        tokens=engine_tokens(layout, blocks=blocks, context_tokens=row.context),
+        concurrency_at_context=concurrency(layout, blocks=blocks, length_tokens=row.context),
         block_size=laid.paging.block_tokens,
         kv_dtype=laid.settled.kv_dtype,
         gpu=dataclasses.replace(
             gpu,
-            captured_sizes=sizes,
+            captured_sizes=() if row.eager else tuple(n for n in gpu.captured_sizes if n <= row.tokens),
             graph_mode="NONE" if row.eager else gpu.graph_mode,
             enforce_eager=row.eager,
-            memory_utilization=_share(memory.weights + memory.activation + memory.graphs + memory.kv),
+            memory_utilization=_share(memory.weights + memory.activation + memory.graphs + kv_bytes),
         ),
     )
 
@@ -220,12 +212,20 @@ def _load(burst: Burst, plan: Plan) -> dict[str, Any]:
     }
 
 
+def _planned_bytes(row: Row, plan: Plan) -> int:
+    """What the plan gives the cache where its limits are those of the row."""
+    same = (plan.max_num_seqs, plan.max_num_batched_tokens) == (row.sequences, row.tokens)
+    if row.kind == "pinned" and not same:
+        raise ValueError(f"{row.id}: the plan has other limits, so its bytes must be stated (--bytes)")
+    return plan.memory.kv
+
+
 def build_spec(row: Row, *, configs: Configs, kv_bytes: int | None) -> dict[str, Any]:
     """What `gpu_run` needs of a row. Raises ValueError where there is no plan."""
     profile = _profile(row, configs)
     plan = _chosen(row, profile)
     if row.kind != "plan":
-        plan = _with_limits(row, plan, profile, kv_bytes or row.kv_bytes)
+        plan = _with_limits(row, plan, profile, kv_bytes or row.kv_bytes or _planned_bytes(row, plan))
     document, words, environment, served = _rendered(row, plan)
     return {
         "id": row.id,
@@ -242,7 +242,6 @@ def build_spec(row: Row, *, configs: Configs, kv_bytes: int | None) -> dict[str,
         "served": served,
         "vocab": _vocabulary(configs.config(row)),
         "bursts": [_load(burst, plan) for burst in row.bursts],
-        "cold": row.cold,
         "needs_s": row.needs_s,
         "timeout_s": 60 + 2 * row.needs_s,
     }
