@@ -170,7 +170,7 @@ def _keep(name: str) -> Callable[[Any, Any], None]:
 def _cuda() -> bool:
     import torch
 
-    return torch.cuda.is_available()
+    return bool(torch.cuda.is_available())
 
 
 def _memory() -> dict[str, int]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -113,8 +114,7 @@ class Device:
 
 
 def _open_nvml() -> Any:
-    import pynvml
-
+    pynvml: Any = importlib.import_module("pynvml")
     pynvml.nvmlInit()
     handle = pynvml.nvmlDeviceGetHandleByIndex(0)
 
@@ -146,7 +146,7 @@ def _write_model(spec: dict[str, Any], *, work: Path) -> Path:
     """The directory of a model that has a config.json and no weights."""
     if spec.get("files"):
         return Path(spec["files"])
-    target = work / "models" / spec["model"]
+    target: Path = work / "models" / spec["model"]
     target.mkdir(parents=True, exist_ok=True)
     (target / "config.json").write_text(json.dumps(spec["config_json"]))
     if spec["hf_quant_config_json"]:
@@ -230,9 +230,9 @@ def _stop(engine: Engine) -> None:
 def _get(port: int, path: str) -> str | None:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=4) as answer:
-            return answer.read().decode()
+            return str(answer.read(), "utf-8", "replace")
     except urllib.error.HTTPError as error:
-        return error.read().decode(errors="replace")
+        return str(error.read(), "utf-8", "replace")
     except (OSError, ValueError):
         return None
 

@@ -21,6 +21,7 @@ from .engine_client import EngineClient, open_session
 from .exits import Exit, render
 from .options import Options, parse_options
 from .plan import PlanError, WorkerPlan, parse_plan
+from .preflight import PLAN_VARIABLE
 from .process import EngineProcess, become_subreaper, start_engine
 from .redaction import redact, secret_values
 from .supervisor import Supervisor
@@ -90,7 +91,11 @@ def _start(
     engine = start_engine(
         options.engine_module,
         arguments=options.engine_arguments,
-        environment={**environment, DRAIN_FILE_VARIABLE: drain_file},
+        environment={
+            **environment,
+            DRAIN_FILE_VARIABLE: drain_file,
+            PLAN_VARIABLE: str(Path(options.plan_path).absolute()),
+        },
         secrets=secrets,
         loop=asyncio.get_running_loop(),
     )

@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from .figures import NO_KV_MEMORY, NOT_FREE, OUT_OF_MEMORY, Patterns, find_figures
 
 MESSAGE_LIMIT_BYTES = 4096  # the kubelet cuts longer termination messages
 _LINE_LIMIT_CHARACTERS = 1200
@@ -22,11 +25,13 @@ _LOG_PREFIX = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """How the worker ends: `reason` for programs, `message` for people, the exit code."""
+    """How the worker ends: `reason` and `figures` (bytes and tokens, see `figures`) for programs, `message`
+    for people, the exit code."""
 
     reason: str
     message: str
     exit_code: int
+    figures: Mapping[str, int] = field(default_factory=dict)
 
 
 def explain(*, returncode: int, tail: Sequence[str], oom_kills: int = 0, was_healthy: bool = False) -> Exit:
@@ -46,7 +51,9 @@ def explain(*, returncode: int, tail: Sequence[str], oom_kills: int = 0, was_hea
         return Exit(reason="OutOfMemory", message=message, exit_code=code)
     found = _match(lines)
     if found is not None:
-        return Exit(reason=found[0], message=found[1], exit_code=code)
+        reason, message = found
+        figures = find_figures(lines, _FIGURES.get(reason, ()))
+        return Exit(reason=reason, message=message, exit_code=code, figures=figures)
     if returncode == -signal.SIGKILL:
         message = "the engine was killed (SIGKILL) and the container's memory limit was not reached"
         return Exit(reason="EngineKilled", message=message, exit_code=code)
@@ -58,9 +65,11 @@ def explain(*, returncode: int, tail: Sequence[str], oom_kills: int = 0, was_hea
 def render(exit_: Exit) -> str:
     """The termination message: one line of JSON of at most 4096 bytes; a longer message loses its end."""
     message = " ".join(exit_.message.split())
+    figures = {"figures": dict(exit_.figures)} if exit_.figures else {}
     while True:
         text = json.dumps(
-            {"reason": exit_.reason, "message": message, "exitCode": exit_.exit_code}, ensure_ascii=False
+            {"reason": exit_.reason, "message": message, "exitCode": exit_.exit_code, **figures},
+            ensure_ascii=False,
         )
         excess = len(text.encode(errors="replace")) - MESSAGE_LIMIT_BYTES
         if excess <= 0:
@@ -149,6 +158,13 @@ def _from_exception(_: re.Match[str], line: str) -> str:
 _ROOT_CAUSE = re.compile(r"['\"]?, please check the stack trace above for the root cause$")
 
 
+_FIGURES: Final[Mapping[str, Patterns]] = {
+    "NoKvMemory": NO_KV_MEMORY,
+    "InsufficientMemory": NOT_FREE,
+    "OutOfMemory": OUT_OF_MEMORY,
+}
+
+
 _RULES: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str], str], str]], ...] = (
     (  # v1/core/kv_cache_utils.py _check_enough_kv_cache_memory; older versions write "models's"
         "NoKvMemory",
@@ -169,6 +185,7 @@ _RULES: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str], str], str]], 
         _too_few_tokens,
     ),
     ("NoKvMemory", re.compile(r"No available memory for the cache blocks"), _from_match),
+    ("InsufficientMemory", re.compile(r"(?<=PreflightError: )\S.*"), _from_match),
     (  # v1/worker/cpu_worker.py, v1/worker/utils.py: free memory is checked at start
         "InsufficientMemory",
         re.compile(r"(?:Available|Free) memory on .*is less than (?:desired|requested)"),
@@ -177,7 +194,8 @@ _RULES: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str], str], str]], 
     (
         "OutOfMemory",
         re.compile(
-            r"OutOfMemoryError|CUDA out of memory|HIP out of memory|DefaultCPUAllocator: can't allocate"
+            r"OutOfMemoryError|(?:CUDA|HIP) (?:(?:driver )?error: )?out of memory"
+            r"|DefaultCPUAllocator: can't allocate"
             r"|\bMemoryError\b|Cannot allocate memory"
         ),
         _from_exception,

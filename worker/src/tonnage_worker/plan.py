@@ -57,14 +57,29 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What one rank allocates once its device is open, in bytes and on the safe side.
+
+    `overheads` are activations, graphs and bursts; `device` is the total of the device that the plan counts
+    on, None on a CPU.
+    """
+
+    weights: int
+    kv: int
+    overheads: int
+    device: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerPlan:
-    """What `plan.json` asks of this worker."""
+    """What `plan.json` asks of this worker. `memory` None: the operator that wrote it does not tell."""
 
     hash: str
     engine_version: str
     verification: Verification
     expected: Capacity
     drain: Drain
+    memory: Memory | None = None
 
 
 def parse_plan(text: str) -> WorkerPlan:
@@ -87,6 +102,7 @@ def parse_plan(text: str) -> WorkerPlan:
         verification=_verification(document),
         expected=_expected(_object(document, "expected")),
         drain=_drain(document),
+        memory=_memory(document),
     )
 
 
@@ -120,6 +136,21 @@ def _drain(document: Mapping[str, Any]) -> Drain:
             values, "shutdownTimeoutSeconds", default=Drain().shutdown_timeout_seconds
         ),
     )
+
+
+def _memory(document: Mapping[str, Any]) -> Memory | None:
+    """From the part for people: what it lacks is no reason not to start."""
+    try:
+        told = document["plan"]["memoryBytes"]
+        device = document["plan"]["placement"].get("deviceBytes")
+        return Memory(
+            weights=int(told["weights"]),
+            kv=int(told["kv"]),
+            overheads=int(told["activation"]) + int(told["graphs"]) + int(told["burstMargin"]),
+            device=None if device is None else int(device),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def _value(values: Mapping[str, Any], key: str, *, where: str) -> Any:

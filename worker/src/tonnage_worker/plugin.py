@@ -1,4 +1,5 @@
-"""Loaded by vLLM in every engine process (`vllm.general_plugins`): a cold start must fit its limit.
+"""Loaded by vLLM in every engine process (`vllm.general_plugins`): checks the device against the plan (see
+`preflight`), and lets a cold start fit its limit.
 
 Before vLLM allocates the KV cache on a CPU it requires `limit - usage >= KV bytes` of the container
 (utils/cpu_resource_utils.py get_memory_node_info, v1/worker/cpu_worker.py; 0.32.0). It takes `usage` from the
@@ -14,13 +15,20 @@ import contextlib
 import importlib
 from collections.abc import Callable, Sequence
 
+from . import preflight
+
 _STATISTICS = ("/sys/fs/cgroup/memory.stat", "/sys/fs/cgroup/memory/memory.stat")  # cgroup v2, v1
 _RECLAIMABLE = ("active_file", "inactive_file")
 _Usage = Callable[[], int | None]
 
 
 def register() -> None:
-    """Replace vLLM's reading of the container's memory usage; does nothing where this version has none."""
+    """Install both; each does nothing where this version of vLLM has no place for it."""
+    preflight.install(reclaimable_bytes)
+    _count_without_page_cache()
+
+
+def _count_without_page_cache() -> None:
     try:
         module = importlib.import_module("vllm.utils.cpu_resource_utils")
         read = module.get_cgroup_memory_usage
