@@ -261,20 +261,20 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Write all rows that there is a plan for; tell of the others."""
-    options = _parse(arguments)
-    stated = json.loads(options.bytes.read_text()) if options.bytes else {}
+def write_specs(file: Path, *, configs: Path | None = None, stated: Mapping[str, int] | None = None) -> int:
+    """Write all rows that there is a plan for, and tell of the others; returns how many those are."""
     specs = []
     for row in ROWS:
         try:
-            specs.append(build_spec(row, configs=Configs(options.configs), kv_bytes=stated.get(row.id)))
+            specs.append(build_spec(row, configs=Configs(configs), kv_bytes=(stated or {}).get(row.id)))
         except ValueError as error:
             print(f"left out: {error}", file=sys.stderr)
-    options.file.write_text(json.dumps(specs))
+    file.write_text(json.dumps(specs))
     print(f"{len(specs)} of {len(ROWS)} rows, thought to take {sum(s['needs_s'] for s in specs)} s")
     return len(ROWS) - len(specs)
 
 
 if __name__ == "__main__":
-    sys.exit(min(1, main(sys.argv[1:])))
+    given = _parse(sys.argv[1:])
+    of_rows = json.loads(given.bytes.read_text()) if given.bytes else None
+    sys.exit(min(1, write_specs(given.file, configs=given.configs, stated=of_rows)))

@@ -14,12 +14,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from harness.engine.install import ENVIRONMENT, LAUNCHER, PYTHON, engine_site
 from harness.engine.models import SMOLLM2, models_directory
+from harness.images.catalogue import entry_points
 from harness.paths import REPOSITORY
 from unit.worker import worker_process
 from unit.worker.worker_process import Worker
 
 pytestmark = pytest.mark.e2e
 KV_BYTES = 128 * 2**20
+TOO_LARGE = {"weights": 2**28, "kv": 2**50, "activation": 0, "graphs": 0, "burstMargin": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +36,11 @@ def real(directory: Path, *, kv_bytes: int = KV_BYTES, model: str = SMOLLM2, **c
         *("--kv-cache-memory-bytes", str(kv_bytes), "--max-model-len", "2048", "--block-size", "32"),
         *("--max-num-seqs", "32", "--shutdown-timeout", "60", "--enforce-eager"),
     ]
-    python_path = f"{engine_site()}:{LAUNCHER.parent}:{REPOSITORY / 'worker/src'}"
+    worker = REPOSITORY / "worker"
+    for path, content in entry_points(worker / "pyproject.toml").items():
+        (directory / path).parent.mkdir(exist_ok=True)
+        (directory / path).write_bytes(content)
+    python_path = f"{engine_site()}:{LAUNCHER.parent}:{worker / 'src'}:{directory}"
     return Worker(
         directory,
         python=str(PYTHON),
@@ -135,6 +141,11 @@ def test_fewer_blocks_than_planned_stay_unready_and_alive(tmp_path: Path) -> Non
     [
         ({"kv_bytes": 10**7}, "NoKvMemory", "the estimated maximum length is 384 tokens"),
         ({"model": "missing"}, "ModelNotFound", "there is no model at "),
+        (
+            {"plan": {"memoryBytes": TOO_LARGE, "placement": {}}},
+            "InsufficientMemory",
+            "the plan needs 1048576.25 GiB more (0.25 GiB weights and 1048576.00 GiB KV cache)",
+        ),
     ],
 )
 def test_an_engine_that_cannot_start_says_why(

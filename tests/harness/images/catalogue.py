@@ -130,8 +130,9 @@ def _code_layer(name: str, *sources: Path) -> Layer:
     return build_layer(name, key, lambda: dict(_staged(name, sources, Path(IMAGE_SITE))))
 
 
-def _entry_points_layer(project: Path) -> Layer:
-    """What an installation adds beside the code: the metadata by which vLLM finds the worker's plug-in."""
+def entry_points(project: Path) -> dict[str, bytes]:
+    """What an installation adds beside the code, by path: the metadata by which vLLM finds the worker's
+    plug-in."""
     about = tomllib.loads(project.read_text())["project"]
     groups = about["entry-points"]
     lines = [
@@ -139,12 +140,17 @@ def _entry_points_layer(project: Path) -> Layer:
         for group, points in groups.items()
         for line in (f"[{group}]", *(f"{name} = {target}" for name, target in points.items()))
     ]
-    name = f"{about['name'].replace('-', '_')}-{about['version']}.dist-info"
-    folder = f"{IMAGE_SITE}/{name}".lstrip("/")
+    folder = f"{about['name'].replace('-', '_')}-{about['version']}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: {about['version']}\n"
-    files: dict[str, Path | bytes] = {
+    return {
         f"{folder}/METADATA": metadata.encode(),
         f"{folder}/entry_points.txt": ("\n".join(lines) + "\n").encode(),
+    }
+
+
+def _entry_points_layer(project: Path) -> Layer:
+    files: dict[str, Path | bytes] = {
+        f"{IMAGE_SITE}/{path}".lstrip("/"): content for path, content in entry_points(project).items()
     }
     return build_layer("worker-metadata", content_key(project, Path(__file__)), lambda: files)
 

@@ -1,0 +1,122 @@
+"""Real engines on a GPU against their plans: `make bench-gpu` runs the rows of `gpu_rows` and prints what a
+plan gains, `make bench-gpu-table` the same from the rows recorded in tests/data/gpu_rows.jsonl.
+
+    python -m bench.gpu [--python PATH] [--out DIR] [--only REGEX] | --recorded
+
+Needs vLLM, aiohttp and tonnage_worker in the interpreter at PATH, and a free GPU like the one of the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from bench.gpu_fixtures import fixture, read_rows
+from bench.gpu_specs import write_specs
+
+HERE: Final = Path(__file__).parent
+RECORDED: Final = HERE.parent / "data/gpu_rows.jsonl"
+_GIB: Final = 2**30
+_CHECKS: Final = (
+    ("import torch; assert torch.cuda.is_available()", "no GPU that torch can use"),
+    ("import vllm", "no vLLM"),
+    ("import aiohttp, tonnage_worker", "no aiohttp or no tonnage_worker (pip install ./worker)"),
+)
+
+
+def missing(python: str) -> str | None:
+    """What the interpreter lacks for the rows; None if nothing."""
+    for statement, lack in _CHECKS:
+        try:
+            found = subprocess.run(
+                [python, "-P", "-c", statement], capture_output=True, text=True, check=False
+            )
+        except OSError as error:
+            return f"{python} cannot be run: {error}"
+        if found.returncode:
+            return f"{python} has {lack}: {(found.stderr.strip().splitlines() or ['no reason given'])[-1]}"
+    return None
+
+
+def table(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Lines of Markdown: KV tokens by share of the device and by plan, for each model of the comparison."""
+    known = {row["id"]: row for row in rows if row["id"].startswith("fill-") and row["ok"]}
+    models = [name.removesuffix("-control") for name in known if name.endswith("-control")]
+    lines = [
+        "| model | `--gpu-memory-utilization 0.92` | plan, same limits | more | burst: answered, most used "
+        "| plan of 512 sequences |",
+        "|---|---|---|---|---|---|",
+    ]
+    return lines + [_line(known, model) for model in models if f"{model}-pinned" in known]
+
+
+def _line(known: dict[str, dict[str, Any]], model: str) -> str:
+    control, pinned, plan = (known.get(f"{model}-{kind}") for kind in ("control", "pinned", "plan"))
+    assert control is not None
+    assert pinned is not None
+    before, after = control["kv_cache_size_tokens"], pinned["kv_cache_size_tokens"]
+    own = "" if plan is None else _tokens(plan, before)
+    return (
+        f"| {control['config'].partition('--')[2]} | {before:,} | {after:,} | {after / before - 1:+.1%} "
+        f"| {_burst(pinned)} | {own} |"
+    )
+
+
+def _tokens(row: dict[str, Any], before: int) -> str:
+    tokens = row["kv_cache_size_tokens"]
+    return f"{tokens:,} ({tokens / before - 1:+.1%}); {_burst(row)}"
+
+
+def _burst(row: dict[str, Any]) -> str:
+    longest = max(row["bursts"], key=lambda burst: burst["prompt_tokens"])
+    most = max(burst["peak_used"] for burst in row["bursts"]) / _GIB
+    total = row["total_bytes"] / _GIB
+    return (
+        f"{longest['completed']} of {longest['requests']} × {longest['prompt_tokens']:,} tokens, "
+        f"{most:.2f} of {total:.2f} GiB"
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    lack = missing(options.python)
+    if lack is not None:
+        print(f"bench-gpu: {lack}. It needs the interpreter of a host with vLLM and a GPU: ", file=sys.stderr)
+        print("make bench-gpu ENGINE_PYTHON=/path/to/python", file=sys.stderr)
+        return 2
+    options.out.mkdir(parents=True, exist_ok=True)
+    specs, rows = options.out / "specs.json", options.out / "rows.jsonl"
+    write_specs(specs)
+    command = [options.python, str(HERE / "gpu_run.py"), str(specs), str(options.out)]
+    command += ["--work", str(options.out / "work"), "--only", options.only]
+    status = subprocess.run(command, check=False).returncode
+    lines = [fixture(row) for row in read_rows([rows])] if rows.exists() else []
+    (options.out / "gpu_rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    print(*table(lines), sep="\n")
+    return status
+
+
+def _recorded() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in RECORDED.read_text().splitlines()]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the rows, or print the table of recorded ones."""
+    parser = argparse.ArgumentParser(prog="bench.gpu", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--python", default="python3", help="the interpreter that has vLLM (default python3)")
+    parser.add_argument("--out", type=Path, default=Path("build/bench-gpu"))
+    parser.add_argument("--only", default="", help="rows whose id matches this expression")
+    parser.add_argument("--recorded", action="store_true", help="run nothing")
+    options = parser.parse_args(arguments)
+    if options.recorded:
+        print(*table(_recorded()), sep="\n")
+        return 0
+    return _run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
