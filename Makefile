@@ -23,7 +23,7 @@ help: ## show this list
 
 venv: .venv/.ready ## make .venv with all tools
 
-.PHONY: help venv prerequisites demo demo-down test test-unit test-oracle test-cluster test-e2e bench-heal bench-inventory bench-memory bench-operator bench-planning soak soak-hostile soak-sequences soak-oracle golden-choices lint format crd soak-crash reliability
+.PHONY: help venv prerequisites demo demo-down test test-unit test-oracle test-cluster test-e2e bench-gpu bench-gpu-table bench-heal bench-inventory bench-memory bench-operator bench-planning soak soak-hostile soak-sequences soak-oracle golden-choices lint format crd soak-crash reliability
 prerequisites: .venv/.ready
 	@tests/harness/prerequisites.sh cluster
 
@@ -47,6 +47,12 @@ test-cluster: prerequisites ## tests on a real API server with simulated nodes
 
 test-e2e: prerequisites ## tests on a real node with the real engine (root)
 	@$(PYTEST) tests/e2e
+
+bench-gpu: .venv/.ready ## real engines on a GPU against their plans (ENGINE_PYTHON=: an interpreter with vLLM and the worker; ROWS=: a regular expression)
+	@PYTHONPATH=tests $(PYTHON) -m bench.gpu --python $(or $(ENGINE_PYTHON),python3) --only '$(ROWS)'
+
+bench-gpu-table: .venv/.ready ## what plans gain on a GPU, from the rows that are recorded
+	@PYTHONPATH=tests $(PYTHON) -m bench.gpu --recorded
 
 bench-heal: prerequisites ## how long a child deleted by hand is away, beside the same done by hand
 	@PYTHONPATH=tests $(PYTHON) -m bench.heal

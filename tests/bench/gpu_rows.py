@@ -36,6 +36,7 @@ class Row:
     - control: without bytes, by `share` of the device;
     - refused: as pinned, and expected to fail.
 
+    `preflight` False: the worker is not told the bytes by purpose, so that it lets the engine try.
     `needs_s` is what it is thought to take once its imports are done.
     """
 
@@ -54,6 +55,7 @@ class Row:
     extra: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
     bursts: tuple[Burst, ...] = (SMALL,)
+    preflight: bool = True
     needs_s: int = 20
     note: str = ""
 
@@ -100,8 +102,11 @@ _FILL: Final = (
 _LACKING: Final = (
     Row(id="mixtral-8x7b-kvfp8", config=_MIXTRAL, kind="control", kv_dtype="fp8", needs_s=45),
     Row(id="deepseek-v2-lite-kvfp8", config=_LATENT, kind="control", kv_dtype="fp8", needs_s=60),
-    Row(id="qwen3-8b-oom-at-start", config=_QWEN_8B, kind="refused", kv_bytes=133 * 10**9),
-    Row(id="qwen3-8b-oom-in-burst", config=_QWEN_8B, kind="refused", kv_bytes=131_700_000_000),
+    Row(id="qwen3-8b-oom-at-start", config=_QWEN_8B, kind="refused", kv_bytes=133 * 10**9, preflight=False),
+    Row(id="qwen3-8b-preflight", config=_QWEN_8B, kind="refused", kv_bytes=133 * 10**9, needs_s=15),
+    Row(
+        id="qwen3-8b-oom-in-burst", config=_QWEN_8B, kind="refused", kv_bytes=131_700_000_000, preflight=False
+    ),
     Row(
         id="qwen3.5-35b-a3b-triton",
         config="Qwen--Qwen3.5-35B-A3B",

@@ -227,6 +227,8 @@ def build_spec(row: Row, *, configs: Configs, kv_bytes: int | None) -> dict[str,
     if row.kind != "plan":
         plan = _with_limits(row, plan, profile, kv_bytes or row.kv_bytes or _planned_bytes(row, plan))
     document, words, environment, served = _rendered(row, plan)
+    if not row.preflight:
+        del document["plan"]["memoryBytes"]
     return {
         "id": row.id,
         "kind": row.kind,

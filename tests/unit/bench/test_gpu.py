@@ -1,0 +1,151 @@
+"""The rows of `make bench-gpu`, without a GPU: what would be started, and what becomes of what comes back."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from bench.gpu import main, missing, table
+from bench.gpu_fixtures import fixture
+from bench.gpu_rows import ROWS, Row
+from bench.gpu_run import _take
+from bench.gpu_specs import Configs, build_spec
+from tonnage_worker.plan import parse_plan
+
+GIB = 2**30
+SAME = ("--max-model-len", "--max-num-seqs", "--max-num-batched-tokens", "--kv-cache-dtype", "--block-size")
+
+
+def spec_of(row: Row) -> dict[str, Any]:
+    return build_spec(row, configs=Configs(None), kv_bytes=None)
+
+
+def option(spec: dict[str, Any], name: str) -> str | None:
+    return dict(pairwise(spec["arguments"])).get(name)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_every_row_can_be_started(row: Row) -> None:
+    spec = spec_of(row)
+    plan = parse_plan(json.dumps(spec["plan"]))
+    assert (plan.memory is None) == (not row.preflight)
+    assert spec["config_json"]["architectures"]
+    longest = max(burst["prompt_tokens"] + burst["output_tokens"] for burst in spec["bursts"])
+    assert longest <= int(option(spec, "--max-model-len") or 0)
+    assert (option(spec, "--kv-cache-memory-bytes") is None) == (row.kind == "control")
+    if row.kind == "control":
+        assert option(spec, "--gpu-memory-utilization") == row.share
+
+
+@pytest.mark.parametrize("model", ["8b", "32b", "70b-fp8", "30b-a3b"])
+def test_what_is_compared_differs_in_nothing_but_the_bytes(model: str) -> None:
+    control, pinned = (
+        spec_of(next(row for row in ROWS if row.id == f"fill-{model}-{kind}"))
+        for kind in ("control", "pinned")
+    )
+    assert [option(control, name) for name in SAME] == [option(pinned, name) for name in SAME]
+    assert _others(control) == _others(pinned)
+    assert pinned["bursts"][-1]["requests"] == 256
+    assert pinned["bursts"][-1]["prompt_tokens"] == 4096 - 32
+
+
+def _others(spec: dict[str, Any]) -> list[tuple[str, str]]:
+    """All pairs of words but those that say how much memory is taken, and what stands before and after."""
+    return sorted(
+        pair
+        for pair in pairwise([*spec["arguments"], ""])
+        if pair[0].startswith("--") and "memory" not in pair[0]
+    )
+
+
+def test_a_row_that_does_not_fit_makes_place_for_one_that_does() -> None:
+    pending = [{"id": "a", "needs_s": 90}, {"id": "b", "needs_s": 30}]
+    assert (_take(pending, seconds=50) or {})["id"] == "b"
+    assert _take(pending, seconds=50) is None
+    assert [spec["id"] for spec in pending] == ["a"]
+
+
+def told(name: str, *, tokens: int, survived: bool = True) -> dict[str, Any]:
+    """What `gpu_run` writes of a row, cut to what is read of it."""
+    spec = spec_of(next(row for row in ROWS if row.id == name))
+    burst = {**spec["bursts"][-1], "completed": 256, "failed": 0, "seconds": 9.5, "peak_used": 137 * GIB}
+    burst |= {
+        "most": {"running": 200.0, "kv_usage": 0.98765},
+        "engine": {"free": 2 * GIB, "alloc_retries": 1},
+    }
+    return {
+        **{key: spec[key] for key in ("id", "kind", "config", "patch", "arguments")},
+        "survived": survived,
+        "start": {"ready_s": 50.0},
+        "exit": {"reason": "Interrupted"},
+        "bursts": [burst],
+        "engine": {
+            "vllm": "0.26.0",
+            "num_gpu_blocks": tokens // 16,
+            "block_size": 16,
+            "kv_cache_size_tokens": tokens,
+            "max_concurrency": tokens / 4096,
+            "max_model_len": 4096,
+            "v2_runner": True,
+            "architectures": ["Qwen3ForCausalLM"],
+            "kv_tensor_bytes": tokens * 1024,
+            "sched": {"max_num_seqs": 256, "max_num_batched_tokens": 8192},
+            "cache": {"util": 0.92, "kv_cache_memory_bytes": None if spec["kind"] == "control" else 7},
+            "compile": {"sizes": 51},
+            "snap": {"warmup": {"free": 3 * GIB}},
+            "mem": {
+                "available_kv": tokens * 1024,
+                "param_bytes": 5,
+                "weights": 6,
+                "total": 140 * GIB,
+                "free_at_start": 139 * GIB,
+                "profile_peak": 11,
+                "peak_activation": 12,
+            },
+        },
+    }
+
+
+def test_figures_of_a_row() -> None:
+    control, pinned = (fixture(told(f"fill-8b-{kind}", tokens=800_000)) for kind in ("control", "pinned"))
+    assert (control["memory"]["activation"], pinned["memory"]["activation"]) == (12, 11)
+    assert (control["memory"]["pinned"], pinned["memory"]["pinned"]) == (False, True)
+    assert pinned["memory"]["used_at_ready"] == 137 * GIB
+    assert pinned["memory"]["used_after_burst"] == 138 * GIB
+    assert pinned["engine"]["max_num_seqs"] == 256
+    assert pinned["bursts"][0]["kv_usage"] == 0.9877
+    assert "exit" not in pinned
+
+
+def test_a_row_that_failed_keeps_its_reason() -> None:
+    row = told("fill-8b-pinned", tokens=1, survived=False)
+    row["engine"] = {}
+    found = fixture(row)
+    assert (found["ok"], found["exit"]) == (False, {"reason": "Interrupted"})
+    assert "memory" not in found
+
+
+def test_the_table() -> None:
+    rows = [
+        ("fill-8b-control", 800_000),
+        ("fill-8b-pinned", 856_000),
+        ("fill-8b-plan", 848_000),
+        ("fill-32b-control", 1),
+    ]
+    lines = table([fixture(told(name, tokens=tokens)) for name, tokens in rows])
+    assert len(lines) == 3
+    assert lines[2].startswith(
+        "| Qwen3-8B | 800,000 | 856,000 | +7.0% | 256 of 256 × 4,064 tokens, 137.00 of 140.00 GiB |"
+    )
+    assert "848,000 (+6.0%)" in lines[2]
+
+
+def test_without_a_gpu_it_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no GPU that torch can use" in (missing(sys.executable) or "")
+    assert "cannot be run" in (missing("/nowhere/python") or "")
+    assert main(["--python", sys.executable]) == 2
+    assert "ENGINE_PYTHON=" in capsys.readouterr().err
