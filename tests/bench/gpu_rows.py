@@ -99,6 +99,14 @@ _FILL: Final = (
     _fill("30b-a3b", _QWEN_30B, "plan", sequences=512, needs_s=150),
 )
 
+_WARM: Final = (
+    _fill("8b", _QWEN_8B, "control", id="fill-8b-control-warm", needs_s=45),
+    _fill("32b", _QWEN_32B, "control", id="fill-32b-control-warm", needs_s=55),
+    _fill("70b-fp8", _LLAMA_70B, "control", id="fill-70b-fp8-control-warm", needs_s=60),
+    _fill("30b-a3b", _QWEN_30B, "control", id="fill-30b-a3b-control-warm", needs_s=65),
+)
+"""The same again: with compiled code in its cache an engine takes less while it measures itself."""
+
 _LACKING: Final = (
     Row(id="mixtral-8x7b-kvfp8", config=_MIXTRAL, kind="control", kv_dtype="fp8", needs_s=45),
     Row(id="deepseek-v2-lite-kvfp8", config=_LATENT, kind="control", kv_dtype="fp8", needs_s=60),
@@ -135,7 +143,6 @@ _LACKING: Final = (
     ),
     Row(id="qwen3-8b-again-1", config=_QWEN_8B, kind="control"),
     Row(id="qwen3-8b-again-2", config=_QWEN_8B, kind="control"),
-    _fill("8b", _QWEN_8B, "control", id="fill-8b-control-warm", needs_s=45),
 )
 
 _ACTIVATION: Final = (
@@ -167,4 +174,4 @@ _ACTIVATION: Final = (
     ),
 )
 
-ROWS: Final = (*_FILL, *_LACKING, *_ACTIVATION)
+ROWS: Final = (*_FILL, *_WARM, *_LACKING, *_ACTIVATION)
