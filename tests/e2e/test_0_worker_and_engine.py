@@ -142,7 +142,7 @@ def test_fewer_blocks_than_planned_stay_unready_and_alive(tmp_path: Path) -> Non
         ({"kv_bytes": 10**7}, "NoKvMemory", "the estimated maximum length is 384 tokens"),
         ({"model": "missing"}, "ModelNotFound", "there is no model at "),
         (
-            {"plan": {"memoryBytes": TOO_LARGE, "placement": {}}},
+            {"plan__memoryBytes": TOO_LARGE, "plan__placement": {}},
             "InsufficientMemory",
             "the plan needs 1048576.25 GiB more (0.25 GiB weights and 1048576.00 GiB KV cache)",
         ),
