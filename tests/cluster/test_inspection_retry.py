@@ -15,6 +15,7 @@ from tonnage.cluster.engine import EngineScraper
 from tonnage.cluster.kubeconfig import open_session
 from tonnage.cluster.kubernetes import KubernetesCluster
 from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, NODE, POD
+from tonnage.control.hardware import Hardware
 from tonnage.control.ports import Ports
 from tonnage.control.process import rfc3339
 from tonnage.control.reconcile import reconcile
@@ -36,16 +37,18 @@ class Hand:
     def __init__(self, ports: Ports) -> None:
         self.now = 1000.0
         self._ports = ports
-        self._store = Store(touched=lambda _key, _first: None, nodes_changed=lambda: None)
+        self._store = Store(touched=lambda _key, _first: None)
         settings = Settings(
             operator_image="tonnage/operator:test",
             worker_image="tonnage/worker:test",
             engine_version=ENGINE_VERSION,
         )
+        self._hardware = Hardware(changed=lambda: None)
         self._world = World(
             cluster=ports.cluster,
             scraper=ports.scraper,
             store=self._store,
+            hardware=self._hardware,
             settings=settings,
             clock=Clock(monotonic=lambda: self.now, now=rfc3339),
         )
@@ -55,7 +58,8 @@ class Hand:
         for kind in (*CHILDREN, POD, NODE, LLM_DEPLOYMENT):
             selector = "" if kind in (NODE, LLM_DEPLOYMENT) else f"{MANAGED_BY}={MANAGER}"
             listing = await self._ports.cluster.list(kind, selector=selector)
-            self._store.replace(kind, listing.items, version=listing.resource_version)
+            sink = self._hardware if kind == NODE else self._store
+            sink.replace(kind, listing.items, version=listing.resource_version)
         return await reconcile(KEY, self._world)
 
     async def told(self) -> float:

@@ -36,9 +36,10 @@ ALIKE: Final[Mapping[tuple[str, str], str]] = {
     ("cache.prefixCaching", "Enabled"): "what Auto chooses for models that can",
     ("cache.eviction.mode", "None"): "Auto evicts under quality Economy alone, which is not built yet",
     ("cache.offload.mode", "None"): "Auto offloads nothing in this version",
-    ("weights.quantization", "None"): "Auto quantizes nothing in this version",
+    ("weights.quantization", "None"): "Auto quantizes nothing on CPU nodes",
+    ("quality", "Economy"): "there is no rung below NearLossless on CPU nodes",
     ("scaling.mode", "External"): "requires replicas and says that others write them; what runs is the same",
-    ("hardware.accelerator", "CPU"): "what the planner chooses in this version",
+    ("hardware.accelerator", "CPU"): "what the planner chooses where there are no GPUs",
 }
 """Values of a choice that mean what its default means, each with the reason. A field of which no value means
 anything would be inert; there is none."""

@@ -8,7 +8,7 @@ schema takes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -21,12 +21,15 @@ from tonnage.api import quantities
 from tonnage.api.acceptance import Refusal, accept
 from tonnage.api.demand import placement_of
 from tonnage.api.v1alpha1 import Spec as SpecModel
+from tonnage.api.workload import Accelerator
 from tonnage.cluster.inspected import Failure, encode
 from tonnage.gpus.nodes import Node, Taint
 from tonnage.gpus.placement import select_nodes
+from tonnage.gpus.records import Records
 from tonnage.models import ResolvedModel
-from tonnage.planning.plan import Rejection
-from tonnage.rendering.decision import Subject, decide
+from tonnage.planning.gpu.contend import Site, contend
+from tonnage.planning.plan import Plan, Rejection
+from tonnage.rendering.decision import Subject, contender_of, made, plan_on_nodes
 from tonnage.rendering.inspection import source_of
 from unit.models.samples import latent_config, profile_of, smollm2_config
 
@@ -203,5 +206,14 @@ def _verdict(text: str) -> Verdict:
         usable = select_nodes(records, placement=placement_of(accepted)).usable
         return Verdict(REFUSED, *(("ModelResolved", model.reason) if usable else ("Planned", "NoUsableNode")))
     subject = Subject(spec=accepted, source=source_of(accepted), model=model, default_version=ENGINE_VERSION)
-    outcome = decide(subject, nodes=records, before=())
+    outcome = made(subject, _plan(subject, records))
     return Verdict(REFUSED, "Planned", outcome.reason) if isinstance(outcome, Rejection) else Verdict(PLANNED)
+
+
+def _plan(subject: Subject, records: Sequence[Node]) -> Plan | Rejection:
+    if subject.spec.hardware.accelerator is not Accelerator.GPU:
+        return plan_on_nodes(subject, nodes=records)
+    contender = contender_of(subject, key="a/b", created="", priority=0, surges=False)
+    if isinstance(contender, Rejection):
+        return contender
+    return contend([contender], site=Site(hardware=Records(nodes=tuple(records)), prices={}))["a/b"]

@@ -606,18 +606,14 @@ NAMES = (
 # what is built later moves from here to the good ones
 NOT_YET = (
     operator("streaming eviction", "NotSupportedYet", "spec.cache.eviction.mode", quality="Economy", cache={"eviction": EVICTION}),
-    operator("the economical rung", "NotSupportedYet", "spec.quality", quality="Economy"),
     operator("fixed offload", "NotSupportedYet", "spec.cache.offload.mode", cache={"offload": {"mode": "Fixed", "fixed": {"hostMemory": 1, "disk": "1.5Ti"}}}),
     operator("a shared pool", "NotSupportedYet", "spec.cache.sharing.mode", cache={"sharing": {"mode": "Pool", "pool": {"size": "1Ti"}}}),
     operator("a pool of the planner's size", "NotSupportedYet", "spec.cache.sharing.mode", cache={"sharing": {"mode": "Pool", "pool": {}}}),
-    operator("weights in fp8", "NotSupportedYet", "spec.weights.quantization", weights={"quantization": "fp8"}),
-    operator("GPUs", "NotSupportedYet", "spec.hardware.accelerator", hardware={"accelerator": "GPU", "products": ["H100-80GB-HBM3", "L40S"]}),
-    operator("two ranks", "NotSupportedYet", "spec.hardware.parallelism", hardware={"parallelism": {"tensor": 4, "pipeline": 2, "decodeContext": 2}, "maxGPUsPerReplica": 8}),
+    operator("split caches", "NotSupportedYet", "spec.hardware.parallelism.decodeContext", hardware={"parallelism": {"tensor": 4, "pipeline": 2, "decodeContext": 2}, "maxGPUsPerReplica": 8}),
     operator("our own autoscaler", "NotSupportedYet", "spec.scaling.mode", **internal(minReplicas=0)),
     operator("a latency to hold", "NotSupportedYet", "spec.scaling.mode", **internal(objective={
         "timeToFirstToken": {"p95": "1m30s"}, "interTokenLatency": {"p95": "1ms"},
     })),
-    operator("downtime", "NotSupportedYet", "spec.rollout.allowDowntime", rollout={"allowDowntime": True}),
 )  # fmt: skip
 
 PINNED = (
@@ -628,6 +624,14 @@ PINNED = (
     operator("remote code", "PinnedByPlan", "decided by Tonnage: remove it", engine={"extraArgs": ["--trust-remote-code"]}),
     operator("a pinned variable", "PinnedByPlan", "engine.env: LD_PRELOAD", **env("LD_PRELOAD")),
     operator("a variable of the worker", "PinnedByPlan", "engine.env: TONNAGE_X", **env("TONNAGE_X")),
+)  # fmt: skip
+
+ON_GPUS = (
+    good("the economical rung", quality="Economy"),
+    good("weights in fp8", weights={"quantization": "fp8"}),
+    good("GPUs", hardware={"accelerator": "GPU", "products": ["H100-80GB-HBM3", "L40S"]}),
+    good("ranks", hardware={"parallelism": {"tensor": 4, "pipeline": 2}, "maxGPUsPerReplica": 8}),
+    good("downtime", rollout={"allowDowntime": True}),
 )  # fmt: skip
 
 HUBS = (
@@ -652,5 +656,6 @@ ROWS: tuple[Row, ...] = (
     *NAMES,
     *NOT_YET,
     *PINNED,
+    *ON_GPUS,
     *HUBS,
 )

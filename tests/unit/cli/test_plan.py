@@ -106,7 +106,7 @@ def test_keys_are_those_documented(tonnage: Run, nodes: str, tmp_path: Path) -> 
         ({}, "32Gi", "planned", None, 0),
         ({}, "1Gi", "does_not_fit", "NotEnoughMemory", 1),
         ({"template": {"nodeSelector": {"a": "b"}}}, "32Gi", "does_not_fit", "NoUsableNode", 1),
-        ({"quality": "Economy"}, "32Gi", "refused", "NotSupportedYet", 3),
+        ({"cache": {"sharing": {"mode": "Pool", "pool": {}}}}, "32Gi", "refused", "NotSupportedYet", 3),
         ({"workload": {"contextLength": "long"}}, "32Gi", "refused", "InvalidSpec", 3),
         ({"workload": {"contextLength": 10**6}}, "32Gi", "refused", "ContextTooLong", 3),
         ({"engine": {"extraArgs": ["--block-size=16"]}}, "32Gi", "refused", "PinnedByPlan", 3),
@@ -319,7 +319,7 @@ def test_several_models_are_told_apart_by_their_uri(tonnage: Run, nodes: str, tm
 
 
 def test_a_node_that_is_not_ready_is_not_used(tonnage: Run, tmp_path: Path) -> None:
-    nodes = write(tmp_path / "nodes.yaml", node("a", ready="False"), {"apiVersion": "v1", "kind": "Pod"})
+    nodes = write(tmp_path / "nodes.yaml", node("a", ready="False"), {"apiVersion": "v1", "kind": "Service"})
     code, output, _ = tonnage("plan", "-f", EXAMPLE, "--node", nodes)
     assert code == 1
     assert "none of 1 nodes can take the pod: 1 node: not Ready" in output
@@ -358,3 +358,50 @@ def test_manifests_are_what_the_operator_would_apply(tonnage: Run, nodes: str) -
     code, output, complaint = tonnage("plan", "-f", EXAMPLE, "--node", nodes, "--manifests")
     assert (code, output) == (2, "")
     assert "--worker-image" in complaint
+
+
+GPU_NODES = str(REPOSITORY / "tests" / "data" / "accelerators.yaml")
+
+
+def on_gpus(tmp_path: Path, **fields: Any) -> str:
+    return write(tmp_path / "chat.yaml", llm(**{"hardware": {"accelerator": "GPU"}, **fields}))
+
+
+def holding(on: str, gpus: int, **labels: str) -> dict[str, Any]:
+    """A pod that holds GPUs of a node."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"namespace": "default", "name": "p", "labels": labels},
+        "spec": {
+            "nodeName": on,
+            "containers": [{"name": "x", "resources": {"requests": {"nvidia.com/gpu": str(gpus)}}}],
+        },
+        "status": {"phase": "Running"},
+    }
+
+
+def test_a_plan_on_gpus_is_made_for_what_is_free(tonnage: Run, tmp_path: Path) -> None:
+    asked = on_gpus(tmp_path, hardware={"products": ["NVIDIA-L40S"], "parallelism": {"tensor": 1}})
+    code, output, _ = tonnage("plan", "-f", asked, "--node", GPU_NODES, "-o", "json")
+    (answer,) = json.loads(output)["objects"]
+    assert (code, answer["outcome"]) == (0, "planned")
+    assert answer["plan"]["placement"]["gpusPerReplica"] == 1
+    assert "L40S" in answer["plan"]["placement"]["product"]
+
+
+def test_a_plan_for_gpus_that_others_hold_says_who_does(tonnage: Run, tmp_path: Path) -> None:
+    ours = {"app.kubernetes.io/managed-by": "tonnage", "tonnage.dev/deployment": "llama"}
+    pods = write(tmp_path / "pods.yaml", holding("h200-0", 8, **ours))
+    asked = on_gpus(tmp_path, hardware={"products": ["NVIDIA-H200"]})
+    code, output, _ = tonnage("plan", "-f", asked, "--node", GPU_NODES, "--node", pods, "-o", "json")
+    (answer,) = json.loads(output)["objects"]
+    assert (code, answer["outcome"], answer["reason"]) == (1, "does_not_fit", "NotEnoughGpus")
+    assert "in use: NVIDIA-H200: 8 by default/llama" in answer["message"]
+
+
+def test_hardware_that_means_gpus_is_refused_on_cpu_nodes(tonnage: Run, tmp_path: Path) -> None:
+    asked = on_gpus(tmp_path, hardware={"parallelism": {"tensor": 2}})
+    nodes = write(tmp_path / "nodes.yaml", node("a"))
+    code, output, _ = tonnage("plan", "-f", asked, "--node", nodes, "-o", "json")
+    assert (code, json.loads(output)["objects"][0]["reason"]) == (3, "NeedsGpus")

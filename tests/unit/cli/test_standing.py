@@ -91,7 +91,8 @@ def test_what_the_plan_does_not_depend_on_keeps_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "code"), [({"quality": "Economy"}, 3), ({"workload": {"concurrency": 65000}}, 1)]
+    ("change", "code"),
+    [({"cache": {"sharing": {"mode": "Pool", "pool": {}}}}, 3), ({"workload": {"concurrency": 65000}}, 1)],
 )
 def test_a_change_that_gets_no_plan_leaves_what_serves(change: dict[str, Any], code: int) -> None:
     standing, plan = running(llm())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tonnage.cluster.port import LLM_DEPLOYMENT, POD
+from tonnage.control.hardware import Hardware
 from tonnage.control.queue import Key
 from tonnage.control.reconcile import reconcile
 from tonnage.control.steps.observe import observe_workers
@@ -47,11 +48,12 @@ class House:
 
     def __post_init__(self) -> None:
         self.workers.may_answer.set()
-        self.store = Store(touched=lambda key, _first: self.touched.append(key), nodes_changed=lambda: None)
+        self.store = Store(touched=lambda key, _first: self.touched.append(key))
         self.world = World(
             cluster=None,  # type: ignore[arg-type]
             scraper=self.workers,
             store=self.store,
+            hardware=Hardware(changed=lambda: None),
             settings=SETTINGS,
             clock=Clock(monotonic=lambda: self.now, now=lambda: "2026-01-01T00:00:00Z"),
         )

@@ -9,6 +9,7 @@ import pytest
 
 from tonnage.api.v1alpha1 import Spec
 from tonnage.cluster.port import LLM_DEPLOYMENT, Kind, Object
+from tonnage.control.hardware import Hardware
 from tonnage.control.steps import report as step
 from tonnage.control.store import Store
 from tonnage.control.world import Clock, Pass, World
@@ -38,11 +39,12 @@ class Desk:
     now: float = 1000.0
 
     def __post_init__(self) -> None:
-        self.store = Store(touched=lambda _key, _first: None, nodes_changed=lambda: None)
+        self.store = Store(touched=lambda _key, _first: None)
         self.world = World(
             cluster=self,  # type: ignore[arg-type]
             scraper=None,  # type: ignore[arg-type]
             store=self.store,
+            hardware=Hardware(changed=lambda: None),
             settings=SETTINGS,
             clock=Clock(monotonic=lambda: self.now, now=lambda: "2026-01-01T00:00:00Z"),
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tonnage.cluster.port import DEPLOYMENT, LLM_DEPLOYMENT, NODE, POD
+from tonnage.cluster.port import DEPLOYMENT, LLM_DEPLOYMENT, POD
 from tonnage.control.queue import Key
 from tonnage.control.store import Store
 
@@ -17,15 +17,11 @@ class Seen:
     def __init__(self) -> None:
         self.keys: list[Key] = []
         self.pressing: list[bool] = []
-        self.nodes = 0
-        self.store = Store(touched=self.touch, nodes_changed=self.node)
+        self.store = Store(touched=self.touch)
 
     def touch(self, key: Key, first: bool) -> None:
         self.keys.append(key)
         self.pressing.append(first)
-
-    def node(self) -> None:
-        self.nodes += 1
 
 
 @pytest.fixture
@@ -161,15 +157,6 @@ def test_a_list_of_one_namespace_says_nothing_of_another(seen: Seen) -> None:
     assert seen.store.child(KEY, DEPLOYMENT, "chat") is None
     seen.store.replace(POD, [], namespace="default", version="9")
     assert seen.store.pods(KEY) == []
-
-
-def test_a_heartbeat_of_a_node_is_no_change(seen: Seen) -> None:
-    seen.store.put(NODE, node("a", heartbeat="1"))
-    seen.store.put(NODE, node("a", heartbeat="2"))
-    assert seen.nodes == 1
-    seen.store.put(NODE, node("a", memory="16Gi"))
-    seen.store.replace(NODE, [], version="9")
-    assert (seen.nodes, seen.store.nodes) == (3, {})
 
 
 def test_an_edit_in_the_answer_to_our_write_asks_for_a_pass(seen: Seen) -> None:

@@ -15,7 +15,7 @@ from tonnage.api.v1alpha1 import Spec
 from tonnage.models import ResolvedModel
 from tonnage.planning.plan import Rejection
 from tonnage.rendering.children import build_children
-from tonnage.rendering.decision import Decision, Subject, decide
+from tonnage.rendering.decision import Decision, Subject, made, plan_on_nodes
 from tonnage.rendering.findings import Snapshot
 from tonnage.rendering.inspection import source_of
 from tonnage.rendering.names import COMPONENT, PLAN, WORKER, Owner, selector
@@ -66,7 +66,7 @@ def _decision(spec: Spec) -> Decision:
     model = MODELS[SMALL]
     assert isinstance(model, ResolvedModel)
     subject = Subject(spec=spec, source=source_of(spec), model=model, default_version=ENGINE_VERSION)
-    decision = decide(subject, nodes=[node.record for node in NODES], before=())
+    decision = made(subject, plan_on_nodes(subject, nodes=[node.record for node in NODES]))
     assert not isinstance(decision, Rejection)
     return decision
 

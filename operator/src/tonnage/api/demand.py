@@ -7,6 +7,7 @@ from tonnage.api.v1alpha1 import Spec
 from tonnage.api.workload import PrefixCaching
 from tonnage.gpus.nodes import Toleration
 from tonnage.gpus.placement import Placement, Requirement
+from tonnage.planning.gpu.question import Hardware
 from tonnage.planning.plan import Demand
 
 DEFAULT_CPU_MILLIS = 1000
@@ -22,6 +23,18 @@ def demand_of(spec: Spec) -> Demand:
         quality=spec.quality,
         kv_dtype=None if spec.cache.dtype == "Auto" else spec.cache.dtype,
         prefix_caching=_PREFIX_CACHING[spec.cache.prefix_caching],
+    )
+
+
+def hardware_of(spec: Spec) -> Hardware:
+    """What is said of the hardware of a replica."""
+    hardware, quantization = spec.hardware, spec.weights.quantization
+    return Hardware(
+        products=tuple(hardware.products),
+        tensor_parallel=hardware.parallelism.tensor,
+        pipeline_parallel=hardware.parallelism.pipeline,
+        max_gpus=hardware.max_gpus_per_replica,
+        quantization=None if quantization == "Auto" else quantization,
     )
 
 

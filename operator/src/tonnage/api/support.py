@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tonnage.api.operation import ScalingMode
 from tonnage.api.v1alpha1 import Spec
-from tonnage.api.workload import Accelerator, EvictionMode, OffloadMode, Quality, SharingMode
+from tonnage.api.workload import EvictionMode, OffloadMode, SharingMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,34 +23,17 @@ class Unsupported:
 
 
 NOT_BUILT: tuple[Unsupported, ...] = (
-    Unsupported("quality", lambda s: s.quality is Quality.ECONOMY, "NearLossless or Lossless"),
     Unsupported(
         "cache.eviction.mode", lambda s: s.cache.eviction.mode is EvictionMode.STREAMING, "Auto or None"
     ),
     Unsupported("cache.offload.mode", lambda s: s.cache.offload.mode is OffloadMode.FIXED, "Auto or None"),
     Unsupported("cache.sharing.mode", lambda s: s.cache.sharing.mode is SharingMode.POOL, "None"),
     Unsupported(
-        "weights.quantization", lambda s: s.weights.quantization not in ("Auto", "None"), "Auto or None"
-    ),
-    Unsupported("hardware.accelerator", lambda s: s.hardware.accelerator is Accelerator.GPU, "CPU"),
-    Unsupported("hardware.products", lambda s: bool(s.hardware.products), "an empty list"),
-    Unsupported(
-        "hardware.parallelism",
-        lambda s: any(
-            size not in (None, 1)
-            for size in (
-                s.hardware.parallelism.tensor,
-                s.hardware.parallelism.pipeline,
-                s.hardware.parallelism.decode_context,
-            )
-        ),
-        "1 for each size, or nothing",
-    ),
-    Unsupported(
-        "hardware.maxGPUsPerReplica", lambda s: s.hardware.max_gpus_per_replica is not None, "nothing"
+        "hardware.parallelism.decodeContext",
+        lambda s: s.hardware.parallelism.decode_context not in (None, 1),
+        "1, or nothing",
     ),
     Unsupported("scaling.mode", lambda s: s.scaling.mode is ScalingMode.INTERNAL, "None or External"),
-    Unsupported("rollout.allowDowntime", lambda s: s.rollout.allow_downtime, "false"),
 )
 
 

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from tonnage.cli.errors import Missing
 from tonnage.cli.session import Here, ask, read_all
-from tonnage.cli.surroundings import Surroundings
-from tonnage.cluster.port import CONFIG_MAP, LLM_DEPLOYMENT, NODE
-from tonnage.cluster.records import node_record
+from tonnage.cli.surroundings import Surroundings, priorities_of
+from tonnage.cluster.devices import claim_record, class_record, slice_record
+from tonnage.cluster.port import (
+    CONFIG_MAP,
+    DEVICE_CLASS,
+    LLM_DEPLOYMENT,
+    NODE,
+    POD,
+    PRIORITY_CLASS,
+    RESOURCE_CLAIM,
+    RESOURCE_SLICE,
+    Kind,
+    Object,
+)
+from tonnage.cluster.records import node_record, pod_use
 from tonnage.rendering.names import COMPONENT, PLAN_COMPONENT
+
+_OF_HARDWARE: Final = (POD, RESOURCE_SLICE, RESOURCE_CLAIM, DEVICE_CLASS, PRIORITY_CLASS)
 
 
 def online(options: argparse.Namespace, asked: Sequence[Mapping[str, Any]]) -> Surroundings:
@@ -21,6 +35,7 @@ def online(options: argparse.Namespace, asked: Sequence[Mapping[str, Any]]) -> S
 
 async def _gather(here: Here, asked: Sequence[Mapping[str, Any]]) -> Surroundings:
     nodes = await read_all(here, NODE)
+    hardware = {kind: await _readable(here, kind) for kind in _OF_HARDWARE}
     selector = f"{COMPONENT}={PLAN_COMPONENT}"
     objects, plans = {}, {}
     for namespace in sorted({body["metadata"].get("namespace") or here.namespace for body in asked}):
@@ -30,6 +45,17 @@ async def _gather(here: Here, asked: Sequence[Mapping[str, Any]]) -> Surrounding
         namespace=here.namespace,
         context=here.context,
         nodes=nodes if isinstance(nodes, Missing) else tuple(map(node_record, nodes)),
+        pods=tuple(map(pod_use, hardware[POD])),
+        slices=tuple(map(slice_record, hardware[RESOURCE_SLICE])),
+        claims=tuple(map(claim_record, hardware[RESOURCE_CLAIM])),
+        classes=tuple(map(class_record, hardware[DEVICE_CLASS])),
+        priorities=priorities_of(hardware[PRIORITY_CLASS]),
         objects=objects,
         plans=plans,
     )
+
+
+async def _readable(here: Here, kind: Kind) -> list[Object]:
+    """Objects of all namespaces; nothing where they cannot be read, or the API server does not have them."""
+    found = await read_all(here, kind)
+    return [] if isinstance(found, Missing) else found

@@ -1,6 +1,6 @@
 """What the operator would make of one object: accepted or not, the model, the decision, and what changes.
 
-The functions that answer are the operator's own: `api.acceptance.accept`, `rendering.decision.decide`."""
+The functions that answer are the operator's own: `api.acceptance`, `rendering.decision`, `planning`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,18 @@ from tonnage.cli.profiles import Resolved, choose, find_kept, find_known, read_n
 from tonnage.cli.surroundings import Surroundings
 from tonnage.cluster.port import Object
 from tonnage.models import ConfigError
-from tonnage.planning.plan import Rejection
-from tonnage.rendering.decision import Decision, Subject, decide
+from tonnage.planning.gpu.choose import takes_gpus
+from tonnage.planning.gpu.contend import NO_ROOM, Site, contend
+from tonnage.planning.plan import Plan, Rejection
+from tonnage.rendering.decision import (
+    Decision,
+    Subject,
+    contender_of,
+    made,
+    plan_on_nodes,
+    replan_of,
+    standing,
+)
 from tonnage.rendering.inspection import Reading, reading_of
 from tonnage.rendering.names import Owner
 from tonnage.rendering.plan import Kept
@@ -30,7 +40,7 @@ from tonnage.rendering.plan import Kept
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 PLANNED, DOES_NOT_FIT, REFUSED_WORD, UNREADABLE = "planned", "does_not_fit", "refused", "unreadable"
 CODES: Final = {PLANNED: FINE, DOES_NOT_FIT: NOT_YET, UNREADABLE: USAGE, REFUSED_WORD: REFUSED}
-_NO_ROOM: Final = frozenset({"NotEnoughMemory", "NoUsableNode"})
+_NO_ROOM: Final = frozenset({"NotEnoughMemory", "NoUsableNode", *NO_ROOM})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,13 +186,33 @@ class _Case:
             source=reading.source,
             model=dataclasses.replace(model.model, revision=revision),
             refreshed=reading.refreshed,
+            replan=replan_of(_annotations(self._found.body)),
             default_version=self._known["version"],
         )
-        decided = decide(subject, nodes=self._around.usable_nodes(), before=before)
+        decided = standing(subject, before=before) or made(subject, self._plan(subject))
         if isinstance(decided, Rejection):
             word = DOES_NOT_FIT if decided.reason in _NO_ROOM else REFUSED_WORD
             raise _StopError(word, decided.reason, decided.message, decided.numbers)
         self._known["decision"] = decided
+
+    def _plan(self, subject: Subject) -> Plan | Rejection:
+        """A new plan, beside all that is in force; objects that wait ahead of this one are not looked at."""
+        records, accelerator = self._around.records(), subject.spec.hardware.accelerator
+        if not takes_gpus(accelerator, inventory=records.inventory()):
+            return plan_on_nodes(subject, nodes=records.nodes)
+        key = f"{self._namespace}/{self._name}"
+        meta = self._existing["metadata"] if isinstance(self._existing, dict) else {}
+        contender = contender_of(
+            subject,
+            key=key,
+            created=str(meta.get("creationTimestamp", "")),
+            priority=self._around.priorities.get(subject.spec.template.priority_class_name or "", 0),
+            surges=any(f"{pod.namespace}/{pod.deployment}" == key for pod in records.pods),
+        )
+        if isinstance(contender, Rejection):
+            return contender
+        site = Site(hardware=records, accepted=tuple(self._around.accepted()), prices={})
+        return contend([contender], site=site)[key]
 
     def _check_envelope(self) -> None:
         """What the API server checks beside the spec."""

@@ -1,27 +1,43 @@
-"""What a plan is made from beside the object: nodes, and what the cluster knows of the object already."""
+"""What a plan is made from: the hardware, and what the cluster knows of the object already."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from tonnage.cli.errors import Missing, UsageError
 from tonnage.cli.manifests import Found, read_objects
+from tonnage.cluster.devices import claim_record, class_record, slice_record
 from tonnage.cluster.port import Object
-from tonnage.cluster.records import node_record
+from tonnage.cluster.records import node_record, pod_use, priority_record
 from tonnage.gpus.nodes import Node
+from tonnage.gpus.pods import PodUse
+from tonnage.gpus.records import Records
+from tonnage.gpus.reservations import Need
+from tonnage.gpus.slices import DeviceClass, ResourceClaim, ResourceSlice
 from tonnage.rendering.names import DEPLOYMENT, MODEL, Owner, plan_name
 from tonnage.rendering.plan import Kept, kept_plans, read_kept
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """`context` is None without a cluster, `nodes` a reason where they cannot be read; `objects` and `plans`
-    are the LLMDeployments and the ConfigMaps of plans by namespace, as far as they can be read."""
+    are the LLMDeployments and the ConfigMaps of plans by namespace, as far as they can be read. So are the
+    others: what pods take, devices by claims, and the values of priority classes by name, "" for the default.
+    """
 
     namespace: str
     nodes: Sequence[Node] | Missing
+    pods: Sequence[PodUse] = ()
+    slices: Sequence[ResourceSlice] = ()
+    claims: Sequence[ResourceClaim] = ()
+    classes: Sequence[DeviceClass] = ()
+    priorities: Mapping[str, int] = field(default_factory=dict)
     context: str | None = None
     objects: Mapping[str, Sequence[Object] | Missing] = field(default_factory=dict)
     plans: Mapping[str, Sequence[Object] | Missing] = field(default_factory=dict)
@@ -31,6 +47,42 @@ class Surroundings:
         if isinstance(self.nodes, Missing):
             raise UsageError(f"{self.nodes.why}; ask for the right to list nodes, or name a file with --node")
         yield from self.nodes
+
+    def records(self) -> Records:
+        """What an inventory is taken from; raises UsageError where nodes cannot be read."""
+        return Records(
+            nodes=tuple(self.usable_nodes()),
+            pods=tuple(self.pods),
+            slices=tuple(self.slices),
+            claims=tuple(self.claims),
+            classes=tuple(self.classes),
+        )
+
+    def accepted(self) -> Iterator[Need]:
+        """What plans in force need of GPUs for pods that have no node yet, as far as they can be seen."""
+        bound = Counter((pod.namespace, pod.deployment, pod.plan) for pod in self.pods)
+        for namespace in self.objects:
+            for body in self.siblings(namespace):
+                yield from self._needs(body, bound)
+
+    def _needs(self, body: Object, bound: Mapping[tuple[str, str, str], int]) -> Iterator[Need]:
+        meta, status = body["metadata"], body.get("status", {})
+        owner = Owner(namespace=meta["namespace"], name=meta["name"], uid=meta["uid"])
+        in_force = status.get("plan", {}).get("hash", "")
+        plans = kept_plans(self._plans(owner.namespace), owner=owner)
+        plan = next((kept.plan for kept, plan_hash in plans if plan_hash == in_force), None)
+        if plan is None or plan.gpu is None:
+            return
+        wanted = status.get("desiredReplicas", 1) * plan.gpu.nodes_per_replica
+        to_come = wanted - bound.get((owner.namespace, owner.name, in_force), 0)
+        if to_come > 0:
+            yield Need(
+                key=f"{owner.namespace}/{owner.name}",
+                pool=plan.pool,
+                pods=to_come,
+                devices=plan.gpu.devices_per_pod,
+                created=_made_at(body),
+            )
 
     def siblings(self, namespace: str) -> Sequence[Object]:
         """The LLMDeployments of a namespace."""
@@ -72,12 +124,27 @@ def offline(options: argparse.Namespace) -> Surroundings:
     """The nodes in files, and no cluster. Raises UsageError."""
     if options.context or options.kubeconfig:
         raise UsageError("--node plans without a cluster: leave out --context and --kubeconfig")
-    bodies = [found for found in read_objects(options.node) if found.kind == "v1 Node"]
-    if not bodies:
+    bodies = read_objects(options.node)
+    nodes = _read(bodies, "v1 Node", node_record)
+    if not nodes:
         raise UsageError(f"{' '.join(options.node)} holds no Node: kubectl get nodes -o yaml prints them")
     return Surroundings(
-        namespace=options.namespace or "default", nodes=tuple(_node(found) for found in bodies)
+        namespace=options.namespace or "default",
+        nodes=nodes,
+        pods=_read(bodies, "v1 Pod", pod_use),
+        slices=_read(bodies, "resource.k8s.io/v1 ResourceSlice", slice_record),
+        claims=_read(bodies, "resource.k8s.io/v1 ResourceClaim", claim_record),
+        classes=_read(bodies, "resource.k8s.io/v1 DeviceClass", class_record),
+        priorities=priorities_of(
+            found.body for found in bodies if found.kind == "scheduling.k8s.io/v1 PriorityClass"
+        ),
     )
+
+
+def priorities_of(bodies: Iterable[Object]) -> dict[str, int]:
+    """Values of priority classes by name, "" for the default one."""
+    read = [priority_record(body) for body in bodies]
+    return {name: each.value for each in read for name in (each.name, "") if name or each.is_default}
 
 
 def _label(body: Object, name: str) -> str:
@@ -88,8 +155,13 @@ def _made_at(body: Object) -> str:
     return str(body["metadata"].get("creationTimestamp", ""))
 
 
-def _node(found: Found) -> Node:
+def _read(found: Sequence[Found], kind: str, reader: Callable[[Object], T]) -> tuple[T, ...]:
+    return tuple(_record(each, reader) for each in found if each.kind == kind)
+
+
+def _record(found: Found, reader: Callable[[Object], T]) -> T:
     try:
-        return node_record(found.body)
+        return reader(found.body)
     except (KeyError, TypeError, AttributeError, ValueError):
-        raise UsageError(f"{found.where}: this Node is not as the API server shows it") from None
+        name = found.kind.rpartition(" ")[2]
+        raise UsageError(f"{found.where}: this {name} is not as the API server shows it") from None

@@ -18,13 +18,15 @@ from kubernetes.aio.dynamic.exceptions import DynamicApiError
 from kubernetes.aio.dynamic.resource import Resource
 from pydantic_core import from_json
 
-from tonnage.cluster.port import ApiError, Event, Kind, Listing, Object
+from tonnage.cluster.port import POD, ApiError, Event, Kind, Listing, Object
 
 FIELD_MANAGER = "tonnage"
 STATUS_MANAGER = "tonnage-status"
 PAGE = 100
 REQUEST_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
+_OF_PODS = ("nodeName", "containers", "initContainers", "overhead", "priority", "resources", "resourceClaims")
+_OF_CONTAINERS = ("name", "resources", "restartPolicy")
 # A server with nothing to say may send no bookmark for minutes, and a dead connection says nothing either:
 # after this long the watch is opened again, which tells the two apart.
 SILENCE_SECONDS = 60.0
@@ -99,7 +101,7 @@ class KubernetesCluster:
             )
             # items of a list do not carry their kind; the same object in a watch does
             items.extend(
-                {"apiVersion": kind.api_version, "kind": kind.kind, **_without_managed_fields(item)}
+                {"apiVersion": kind.api_version, "kind": kind.kind, **_slim(kind, item)}
                 for item in page.get("items") or []
             )
             token = page["metadata"].get("continue")
@@ -246,9 +248,17 @@ def _path(kind: Kind, namespace: str = "") -> str:
     return f"{root}/namespaces/{namespace}/{kind.plural}" if namespace else f"{root}/{kind.plural}"
 
 
-def _without_managed_fields(item: Object) -> Object:
-    """Who owns which field is half of an object, and nobody here reads it."""
+def _slim(kind: Kind, item: Object) -> Object:
+    """An object of a list without what nobody here reads: who owns which field, half of an object; and of
+    pods, of which there are most, what only the kubelet needs."""
     item["metadata"].pop("managedFields", None)
+    if kind == POD:
+        spec = item.get("spec", {})
+        for name in ("containers", "initContainers"):
+            containers = spec.get(name) or ()
+            spec[name] = [{part: one[part] for part in _OF_CONTAINERS if part in one} for one in containers]
+        item["spec"] = {part: spec[part] for part in _OF_PODS if part in spec}
+        item["metadata"].pop("annotations", None)
     return item
 
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from tonnage.api import quantities
 from tonnage.gpus.nodes import Node, Taint
-from tonnage.gpus.pods import PodUse
-from tonnage.rendering.names import CONTAINERS, DEPLOYMENT, MANAGED_BY, MANAGER
+from tonnage.gpus.pods import PodUse, PriorityClass
+from tonnage.rendering.names import CONTAINERS, DEPLOYMENT, MANAGED_BY, MANAGER, PLAN
 from tonnage.rendering.observations import Pod, Termination
 
 _TOO_LARGE: Final = 2**63
@@ -107,7 +107,17 @@ def pod_use(body: Mapping[str, Any]) -> PodUse:
         resources={name: amount for name, amount in requests.items() if amount},
         claims=_claims(spec, status),
         deployment=labels.get(DEPLOYMENT, "") if labels.get(MANAGED_BY) == MANAGER else "",
+        plan=labels.get(PLAN, "") if labels.get(MANAGED_BY) == MANAGER else "",
         priority=spec.get("priority") or 0,
+    )
+
+
+def priority_record(body: Mapping[str, Any]) -> PriorityClass:
+    """The record of a PriorityClass."""
+    return PriorityClass(
+        name=body["metadata"]["name"],
+        value=body.get("value") or 0,
+        is_default=bool(body.get("globalDefault")),
     )
 
 

@@ -55,8 +55,9 @@ class Reflector:
     """Keeps `kind` in `sink`; `last_contact` is when the API server was last heard of (clock's seconds).
 
     `synced` is set once all is known, `settled` also when that is known to be refused; `refused` says why,
-    as long as it is. Both are cleared where the server no longer serves the kind. Without `watches` it only
-    lists, every `relist_seconds`: somebody else tells of changes.
+    as long as it is. Both are cleared where the server no longer serves the kind, unless the cluster may do
+    without it (`optional`): there is nothing of the kind then. Without `watches` it only lists, every
+    `relist_seconds`: somebody else tells of changes.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Reflector:
         clock: Callable[[], float],
         namespace: str = "",
         watches: bool = True,
+        optional: bool = False,
         relist_seconds: float = RELIST_SECONDS,
     ) -> None:
         self.kind = kind
@@ -80,7 +82,7 @@ class Reflector:
         self.refused = ""
         self.last_contact = clock()
         self._cluster, self._sink, self._selector, self._clock = cluster, sink, selector, clock
-        self._watches = watches
+        self._watches, self._optional, self._absent = watches, optional, False
         self._relist_seconds, self._relist_at = relist_seconds, float("inf")
         self._version = ""  # where the next watch starts; "" where only a list can tell
         self._seen = ""  # the highest version that was ever told of
@@ -118,6 +120,7 @@ class Reflector:
         self._sink.replace(self.kind, listing.items, namespace=self.namespace, version=version)
         self._version = self._seen = listing.resource_version
         self._relist_at = self._clock() + self._relist_seconds * random.uniform(0.8, SPREAD)  # noqa: S311
+        self._absent = False
         self._answered()
         self.synced.set()
         self.settled.set()
@@ -134,6 +137,9 @@ class Reflector:
             self.last_contact = self._clock()
         if error.gone or error.not_found:
             self._version = ""
+        if error.not_found and self._optional:
+            self._nothing()
+            return
         if error.not_found:
             self.synced.clear()
             self.settled.clear()
@@ -143,6 +149,15 @@ class Reflector:
         if not self.refused:
             logger.error("watch of %s: %s; asked again until it is granted", self.name, error.message)
         self.refused = error.message
+        self.settled.set()
+
+    def _nothing(self) -> None:
+        """The server does not serve the kind: asked again as rarely as a pause may be."""
+        if not self._absent:
+            logger.info("watch of %s: this API server does not serve them", self.name)
+        self._sink.replace(self.kind, [], namespace=self.namespace, version="")
+        self._absent, self._seen, self._pause = True, "", MAX_BACKOFF_SECONDS
+        self.synced.set()
         self.settled.set()
 
     def _believes(self, version: str) -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
+from tonnage.api.static_inventory import read_static
+from tonnage.control.room import NOTHING_STATED, Offer
 from tonnage.rendering.settings import HubSettings, Settings
 
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -32,6 +37,7 @@ class Config:
     log_level: str
     watched: tuple[str, ...] = ()
     reads_nodes: bool = True
+    offer: Offer = NOTHING_STATED
 
 
 def read_config(environment: Mapping[str, str] = os.environ) -> Config:
@@ -58,6 +64,7 @@ def read_config(environment: Mapping[str, str] = os.environ) -> Config:
         log_level=environment.get("TONNAGE_LOG_LEVEL", "INFO").upper(),
         watched=_namespaces(environment.get("TONNAGE_WATCH_NAMESPACES", "")),
         reads_nodes=_flag(environment, "TONNAGE_READ_NODES", value="rbac.nodes"),
+        offer=_offer(environment.get("TONNAGE_INVENTORY", "")),
     )
 
 
@@ -78,6 +85,39 @@ def _namespaces(text: str) -> tuple[str, ...]:
                 "the chart sets it from watchNamespaces"
             )
     return names
+
+
+def _offer(text: str) -> Offer:
+    """What the chart's value `inventory` says: JSON with `pools` and `prices`, or one of them."""
+    try:
+        values = json.loads(text or "{}")
+    except ValueError as error:
+        raise ConfigError(
+            f"TONNAGE_INVENTORY is no JSON, {error}: the chart sets it from inventory"
+        ) from None
+    if not isinstance(values, dict):
+        raise ConfigError("inventory must be a mapping with pools and prices")
+    stated = read_static(values) if values.get("pools") else None
+    if isinstance(stated, tuple):
+        raise ConfigError("; ".join(stated))
+    return Offer(prices=_prices(values.get("prices") or {}), inventory=stated)
+
+
+def _prices(values: Any) -> dict[str, Decimal]:
+    if not isinstance(values, dict):
+        raise ConfigError("inventory.prices must be a mapping of products to prices")
+    prices = {}
+    for name, value in values.items():
+        try:
+            price = Decimal(str(value))
+        except InvalidOperation:
+            price = Decimal("NaN")
+        if not price.is_finite() or price < 0:
+            raise ConfigError(
+                f"inventory.prices.{name} is {value!r}: it must be what one device costs an hour"
+            )
+        prices[str(name)] = price
+    return prices
 
 
 def _flag(environment: Mapping[str, str], name: str, *, value: str) -> bool:

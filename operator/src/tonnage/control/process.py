@@ -7,14 +7,27 @@ import datetime
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
 from tonnage.cluster.guard import GuardedCluster
-from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, NODE, POD, ApiError, Kind, Object
-from tonnage.cluster.reflector import RELIST_SECONDS, Reflector
+from tonnage.cluster.port import (
+    CHILDREN,
+    DEVICE_CLASS,
+    LLM_DEPLOYMENT,
+    NODE,
+    POD,
+    PRIORITY_CLASS,
+    RESOURCE_CLAIM,
+    RESOURCE_SLICE,
+    ApiError,
+    Kind,
+    Object,
+)
+from tonnage.cluster.reflector import RELIST_SECONDS, Reflector, Sink
 from tonnage.control.config import Config
+from tonnage.control.hardware import Hardware, Pods
 from tonnage.control.health import serve_health
 from tonnage.control.leader import Leader
 from tonnage.control.metrics import Metrics
@@ -31,6 +44,11 @@ WORKERS = 8
 RESYNC_SECONDS = 600.0
 UNKNOWN_SECONDS = 5.0
 RESYNC_PAUSE_SECONDS = 2.0
+# devices become free one by one; those who wait for some look again this long after the first
+ROOM_SECONDS = 0.5
+OF_NODES: Final = (NODE, RESOURCE_SLICE, DEVICE_CLASS, PRIORITY_CLASS)
+OPTIONAL: Final = frozenset({RESOURCE_SLICE, RESOURCE_CLAIM, DEVICE_CLASS})
+OF_HARDWARE: Final = frozenset({*OF_NODES, RESOURCE_CLAIM})
 _IS_IT_INSTALLED = " (is the CustomResourceDefinition installed?)"
 
 
@@ -46,9 +64,9 @@ def rfc3339_micro() -> str:
 
 def watched(config: Config) -> list[tuple[Kind, str]]:
     """What is watched for good: kinds, each with a namespace, empty for all."""
-    kinds = (LLM_DEPLOYMENT, *CHILDREN, POD)
+    kinds = (LLM_DEPLOYMENT, *CHILDREN, POD, *((RESOURCE_CLAIM,) if config.reads_nodes else ()))
     found = [(kind, namespace) for namespace in config.watched or ("",) for kind in kinds]
-    return [*found, (NODE, "")] if config.reads_nodes else found
+    return [*found, *((kind, "") for kind in OF_NODES)] if config.reads_nodes else found
 
 
 class Process:
@@ -70,9 +88,8 @@ class Process:
         self.config = config
         self.queue = KeyedQueue()
         self.metrics = Metrics()
-        self.store = Store(
-            touched=lambda key, first: self.queue.add(key, first=first), nodes_changed=self._nodes_changed
-        )
+        self.store = Store(touched=lambda key, first: self.queue.add(key, first=first))
+        self.hardware = Hardware(changed=self._room_changed)
         self.failure = ""
         self._failed = failed
         self._tasks: list[asyncio.Task[None]] = []
@@ -89,6 +106,9 @@ class Process:
             cluster=cluster,
             scraper=ports.scraper,
             store=self.store,
+            hardware=self.hardware,
+            offer=config.offer,
+            room_changed=self._room_changed,
             settings=config.settings,
             clock=Clock(monotonic=time.monotonic, now=rfc3339),
             nodes_readable=self._nodes_readable,
@@ -98,15 +118,21 @@ class Process:
             Reflector(
                 cluster,
                 kind,
-                self.store,
-                selector="" if kind in (LLM_DEPLOYMENT, NODE) else f"{MANAGED_BY}={MANAGER}",
+                self._sink(kind),
+                selector=f"{MANAGED_BY}={MANAGER}" if kind in CHILDREN else "",
                 clock=time.monotonic,
                 namespace=namespace,
                 watches=watches_objects or kind != LLM_DEPLOYMENT,
+                optional=kind in OPTIONAL,
                 relist_seconds=relist_seconds,
             )
             for kind, namespace in watched(config)
         ]
+
+    def _sink(self, kind: Kind) -> Sink:
+        if kind == POD:
+            return Pods(self.store, self.hardware)
+        return self.hardware if kind in OF_HARDWARE else self.store
 
     async def start(self) -> None:
         """Answer probes and begin all tasks."""
@@ -166,7 +192,9 @@ class Process:
     def _knows(self, namespace: str) -> bool:
         """Is everything known of what we made in a namespace? Not where the right to read it is missing."""
         return all(
-            r.synced.is_set() for r in self._reflectors if r.kind != NODE and r.namespace in ("", namespace)
+            r.synced.is_set()
+            for r in self._reflectors
+            if r.kind not in OF_HARDWARE and r.namespace in ("", namespace)
         )
 
     def _nodes_readable(self) -> bool:
@@ -227,9 +255,9 @@ class Process:
             if not keys:
                 await asyncio.sleep(RESYNC_SECONDS)
 
-    def _nodes_changed(self) -> None:
+    def _room_changed(self) -> None:
         for key in self._world.waiting_for_room:
-            self.queue.add(key)
+            self.queue.add_after(key, seconds=ROOM_SECONDS)
 
     def _spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
         task = asyncio.create_task(work, name=name)

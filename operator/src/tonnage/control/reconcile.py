@@ -43,6 +43,9 @@ async def reconcile(key: Key, world: World) -> float | None:
         world.store.drop_object(key, uid=owner.uid)
         world.forget(key)
         return None
+    world.looked_at.add(key)
+    if not p.contends:
+        world.arbiter.withdraw(key)
     if error is not None:
         raise error
     if p.kept is not None and not p.requeue:

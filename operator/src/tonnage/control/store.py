@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, NODE, POD, Kind, Object
-from tonnage.cluster.records import node_record, pod_record
+from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, POD, Kind, Object
+from tonnage.cluster.records import pod_record
 from tonnage.control.packing import pack, unpack
 from tonnage.control.queue import Key
-from tonnage.gpus.nodes import Node
-from tonnage.rendering.names import DEPLOYMENT, MODEL, REFRESH_MODEL
+from tonnage.rendering.names import DEPLOYMENT, MODEL, REFRESH_MODEL, REPLAN
 from tonnage.rendering.observations import Pod
 
 V = TypeVar("V")
@@ -160,16 +159,15 @@ class Store:
     `touched` is called with the key of each LLMDeployment that a change concerns, and whether it is a user's.
     """
 
-    def __init__(self, *, touched: Callable[[Key, bool], None], nodes_changed: Callable[[], None]) -> None:
+    def __init__(self, *, touched: Callable[[Key, bool], None]) -> None:
         self.objects = Objects()
-        self.nodes: dict[str, Node] = {}
         self._pods: Index[Pod] = Index()
         self._children: dict[Kind, Index[Packed]] = {kind: Index() for kind in CHILDREN}
         self._of_model: defaultdict[tuple[Kind, str, str], set[tuple[Key, str]]] = defaultdict(set)
         self._tombstones = Tombstones()
         self._changes: dict[Key, int] = {}
         self._numbers = itertools.count(1)
-        self._on_touched, self._nodes_changed = touched, nodes_changed
+        self._on_touched = touched
 
     def touch(self, key: Key, *, first: bool = False) -> None:
         """Something was learnt that concerns this LLMDeployment: it wants a pass, soon if the user did it."""
@@ -183,6 +181,10 @@ class Store:
         """The number of the last thing learnt of an object; no two are the same."""
         return self._changes.get(key, 0)
 
+    def has_pod(self, namespace: str, name: str) -> bool:
+        """Is a pod of this name known to be one of an LLMDeployment?"""
+        return self._pods.owner_of(namespace, name) is not None
+
     def pod_count(self) -> int:
         """Pods of all LLMDeployments."""
         return len(self._pods)
@@ -194,9 +196,6 @@ class Store:
 
         What is known to be newer than the list (the answer to a write of ours) stays, unless `version` is "".
         """
-        if kind == NODE:
-            self._replace_nodes(objects)
-            return
         self._tombstones.clear(kind, namespace=namespace, version=version)
         if kind == LLM_DEPLOYMENT:
             self._replace_objects(objects, namespace=namespace, version=version)
@@ -213,10 +212,7 @@ class Store:
 
     def put(self, kind: Kind, body: Object) -> None:
         """An object was added or changed; what is older than what is known is ignored."""
-        if kind == NODE:
-            node = node_record(body)
-            self._replace_nodes_with({**self.nodes, node.name: node})
-        elif kind == LLM_DEPLOYMENT:
+        if kind == LLM_DEPLOYMENT:
             is_new = _key(body) not in self.objects
             if self.absorb_object(body):
                 self.touch(_key(body), first=is_new)
@@ -226,9 +222,6 @@ class Store:
     def remove(self, kind: Kind, body: Object) -> None:
         """An object was deleted; a younger one of the same name stays."""
         name = body["metadata"]["name"]
-        if kind == NODE:
-            self._replace_nodes_with({n: node for n, node in self.nodes.items() if n != name})
-            return
         if kind == LLM_DEPLOYMENT:
             self._remove_object(body)
             return
@@ -355,14 +348,6 @@ class Store:
         self._index(kind).drop(owner, name)
         self.touch(owner)
 
-    def _replace_nodes(self, objects: list[Object]) -> None:
-        self._replace_nodes_with({node.name: node for node in map(node_record, objects)})
-
-    def _replace_nodes_with(self, nodes: dict[str, Node]) -> None:
-        if nodes != self.nodes:
-            self.nodes = nodes
-            self._nodes_changed()
-
 
 def _key(body: Object) -> Key:
     return body["metadata"]["namespace"], body["metadata"]["name"]
@@ -380,8 +365,9 @@ def _model(body: Object) -> str:
 def _intent(body: Object) -> Intent:
     """What a user changes of an object: a status write changes none of it."""
     meta = body["metadata"]
-    asked = meta.get("annotations", {}).get(REFRESH_MODEL)
-    return (*(meta.get(name) for name in ("uid", "generation", "deletionTimestamp")), asked)
+    asked = meta.get("annotations", {})
+    stated = (meta.get(name) for name in ("uid", "generation", "deletionTimestamp"))
+    return (*stated, asked.get(REFRESH_MODEL), asked.get(REPLAN))
 
 
 def _version(body: Object) -> str:

@@ -12,7 +12,9 @@ from tonnage.api.status import ConditionType
 from tonnage.api.v1alpha1 import Spec
 from tonnage.cluster.inspected import Failure
 from tonnage.cluster.port import Cluster, Kind, Object
+from tonnage.control.hardware import Hardware
 from tonnage.control.queue import Key
+from tonnage.control.room import NOTHING_STATED, Arbiter, Offer
 from tonnage.control.store import Store
 from tonnage.gpus.nodes import Node
 from tonnage.models import ResolvedModel
@@ -140,18 +142,31 @@ class World:
     cluster: Cluster
     scraper: Scraper
     store: Store
+    hardware: Hardware
     settings: Settings
     clock: Clock
+    offer: Offer = NOTHING_STATED
     nodes_readable: Callable[[], bool] = lambda: True
     pressed: Callable[[], bool] = lambda: False
     models: dict[tuple[str, str], Known] = field(default_factory=dict)
     inspections: dict[tuple[str, str], Inspection] = field(default_factory=dict)
     memories: dict[Key, Memory] = field(default_factory=dict)
     waiting_for_room: set[Key] = field(default_factory=set)
+    looked_at: set[Key] = field(default_factory=set)
+    room_changed: Callable[[], None] = lambda: None
+    arbiter: Arbiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Arbitrate on the hardware that is known."""
+        self.arbiter = Arbiter(self.hardware, offer=self.offer, changed=self.room_changed)
 
     def nodes(self) -> tuple[Node, ...] | None:
         """All nodes as last seen; None where they may not be read."""
-        return tuple(self.store.nodes.values()) if self.nodes_readable() else None
+        return self.hardware.nodes if self.nodes_readable() else None
+
+    def all_looked_at(self, *, but: Key) -> bool:
+        """Had every other object its first pass? Before that it is not known which plans are in force."""
+        return all(key in self.looked_at for key in self.store.objects if key != but)
 
     def memory(self, key: Key, *, uid: str) -> Memory:
         """The memory of an object; one that had its name before leaves nothing in it."""
@@ -171,6 +186,8 @@ class World:
             self.models.pop((key[0], memory.reading.attempt), None)
             self.end_inspection(key[0], memory.reading)
         self.waiting_for_room.discard(key)
+        self.looked_at.discard(key)
+        self.arbiter.leave(key)
 
     def forget_all(self) -> None:
         """The process ends: ask nobody any more."""
@@ -204,6 +221,7 @@ class Pass:
     findings: dict[ConditionType, Finding] = field(default_factory=dict)
     workers: list[Worker] = field(default_factory=list)
     unanswered: bool = False
+    contends: bool = False
     requeue: list[float] = field(default_factory=list)
     ask_again: list[float] = field(default_factory=list)
 

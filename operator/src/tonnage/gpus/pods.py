@@ -15,7 +15,7 @@ class PodUse:
     """What a pod requests. `node` is empty until it is bound.
 
     `resources` are its extended resources, `claims` the names of its ResourceClaims. `deployment` is the
-    LLMDeployment whose pod it is, in the pod's own namespace, or empty.
+    LLMDeployment whose pod it is, in the pod's own namespace, or empty; `plan` the hash of the plan it runs.
     """
 
     namespace: str
@@ -27,7 +27,17 @@ class PodUse:
     resources: Mapping[str, int] = field(default_factory=dict)
     claims: tuple[str, ...] = ()
     deployment: str = ""
+    plan: str = ""
     priority: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorityClass:
+    """The value that pods of a class have; `is_default` where a pod that names no class gets it."""
+
+    name: str
+    value: int
+    is_default: bool = False
 
 
 @dataclass(slots=True)

@@ -4,32 +4,45 @@ else a new one. Pure: the operator and the command line ask the same function, a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 from tonnage.api import quantities
-from tonnage.api.demand import demand_of, placement_of
+from tonnage.api.demand import demand_of, hardware_of, placement_of
 from tonnage.api.v1alpha1 import Spec
-from tonnage.engines import UnknownEngineVersionError, rules_for
+from tonnage.api.workload import Accelerator
+from tonnage.engines import UnknownEngineVersionError, gpu_rules_for, rules_for
 from tonnage.gpus.nodes import Node
-from tonnage.gpus.placement import Placement
 from tonnage.models import ResolvedModel
 from tonnage.models.wire import to_wire
 from tonnage.planning.choose import plan_for
-from tonnage.planning.plan import Demand, Plan, Rejection
-from tonnage.rendering.names import short_hash
+from tonnage.planning.gpu.contend import Contender
+from tonnage.planning.gpu.question import AS_SHIPPED
+from tonnage.planning.plan import Plan, Rejection
+from tonnage.rendering.names import REPLAN, short_hash
 from tonnage.rendering.plan import Kept, hash_of
+
+_REPLANNED: Final = "-"
+
+
+def replan_of(annotations: Mapping[str, str]) -> str:
+    """Identity of the new plan that an object's annotations ask for, empty if they ask for none."""
+    asked = annotations.get(REPLAN, "")
+    return short_hash(asked) if asked else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """What a decision is about: the spec, the model it names as it was read, with the identity of its place
-    and the refresh it was read for, and the engine version that is meant where the spec names none."""
+    and the refresh it was read for, and the engine version that is meant where the spec names none. `replan`
+    identifies the new plan that was asked for, empty if none was."""
 
     spec: Spec
     source: str
     model: ResolvedModel
     refreshed: str = ""
+    replan: str = ""
     default_version: str
 
     @property
@@ -47,27 +60,68 @@ class Decision:
     made: bool
 
 
-def decide(
-    subject: Subject, *, nodes: Iterable[Node] | None, before: Iterable[tuple[Kept, str]]
-) -> Decision | Rejection:
-    """The decision, or why there is none. `before` are earlier decisions about the object with their plans'
-    hashes; the first that was made for the same inputs holds, whatever the nodes are now.
-    `nodes` is None where they may not be read."""
-    demand, placement = demand_of(subject.spec), placement_of(subject.spec)
-    inputs = _inputs(subject, demand=demand, placement=placement)
-    known = next((each for each in before if each[0].inputs == inputs), None)
+def standing(subject: Subject, *, before: Iterable[tuple[Kept, str]]) -> Decision | Rejection | None:
+    """The decision that holds: the first of the earlier ones, with their plans' hashes, that was made for the
+    same inputs, whatever the cluster is now. None if a plan is to be made."""
+    inputs = [_inputs(subject, accelerator=each) for each in _accelerators(subject.spec)]
+    known = next((each for each in before if _is_for(each[0].inputs, inputs, replan=subject.replan)), None)
     if known is None:
-        outcome = _plan(subject, demand=demand, placement=placement, nodes=nodes)
-        if isinstance(outcome, Rejection):
-            return outcome
-        kept = _keep(subject, inputs=inputs, plan=outcome)
-    else:
-        kept = dataclasses.replace(known[0], refreshed=subject.refreshed)
-    given, needed = subject.spec.template.resources.memory, kept.plan.request_bytes
+        return None
+    kept = dataclasses.replace(known[0], refreshed=subject.refreshed)
+    return _with_enough_memory(subject, Decision(kept=kept, plan_hash=known[1], made=False))
+
+
+def made(subject: Subject, outcome: Plan | Rejection) -> Decision | Rejection:
+    """The decision for a plan that was just made."""
+    if isinstance(outcome, Rejection):
+        return outcome
+    accelerator = Accelerator.CPU if outcome.gpu is None else Accelerator.GPU
+    inputs = _REPLANNED.join(filter(None, (_inputs(subject, accelerator=accelerator), subject.replan)))
+    kept = _keep(subject, inputs=inputs, plan=outcome)
+    plan_hash = hash_of(kept, spec=subject.spec)
+    return _with_enough_memory(subject, Decision(kept=kept, plan_hash=plan_hash, made=True))
+
+
+def contender_of(
+    subject: Subject, *, key: str, created: str, priority: int, surges: bool
+) -> Contender | Rejection:
+    """The object as one that wants a plan on GPUs."""
+    try:
+        engine = gpu_rules_for(subject.engine_version)
+    except UnknownEngineVersionError as error:
+        return Rejection(reason="UnknownEngineVersion", message=str(error))
+    spec = subject.spec
+    return Contender(
+        key=key,
+        created=created,
+        priority=priority,
+        demand=demand_of(spec),
+        model=subject.model.profile,
+        engine=engine,
+        hardware=hardware_of(spec),
+        placement=placement_of(spec),
+        replicas=spec.wanted_replicas,
+        surges=surges and not spec.rollout.allow_downtime,
+    )
+
+
+def _accelerators(spec: Spec) -> tuple[Accelerator, ...]:
+    """What plans may be for: a plan that was made stays, also where the cluster has got GPUs since."""
+    stated = spec.hardware.accelerator
+    return tuple(Accelerator) if stated is None else (stated,)
+
+
+def _is_for(kept: str, inputs: Sequence[str], *, replan: str) -> bool:
+    """Was a plan made for one of these inputs, and since a new one was last asked for?"""
+    base, _, replanned = kept.partition(_REPLANNED)
+    return base in inputs and replan in ("", replanned)
+
+
+def _with_enough_memory(subject: Subject, decision: Decision) -> Decision | Rejection:
+    given, needed = subject.spec.template.resources.memory, decision.kept.plan.request_bytes
     if given is not None and quantities.whole_bytes(given) < needed:
         return _too_little(given, needed_bytes=needed)
-    plan_hash = known[1] if known else hash_of(kept, spec=subject.spec)
-    return Decision(kept=kept, plan_hash=plan_hash, made=known is None)
+    return decision
 
 
 def _keep(subject: Subject, *, inputs: str, plan: Plan) -> Kept:
@@ -83,29 +137,56 @@ def _keep(subject: Subject, *, inputs: str, plan: Plan) -> Kept:
     )
 
 
-def _inputs(subject: Subject, *, demand: Demand, placement: Placement) -> str:
-    """Identity of everything that may replace a plan. Nodes are not in it: one that joins changes nothing."""
-    return short_hash(
-        [
-            dataclasses.asdict(demand),
-            dataclasses.asdict(placement),
-            subject.source,
-            subject.model.revision,
-            subject.engine_version,
-            subject.spec.engine.verification.value,
-        ]
-    )
+def _inputs(subject: Subject, *, accelerator: Accelerator) -> str:
+    """Identity of everything that may replace a plan.
+
+    Nodes are not in it: one that joins changes nothing; nor are prices, which count when a plan is made.
+    """
+    spec = subject.spec
+    inputs: list[Any] = [
+        dataclasses.asdict(demand_of(spec)),
+        dataclasses.asdict(placement_of(spec)),
+        subject.source,
+        subject.model.revision,
+        subject.engine_version,
+        spec.engine.verification.value,
+    ]
+    if accelerator is Accelerator.GPU:
+        inputs += [accelerator.value, dataclasses.asdict(hardware_of(spec))]
+    return short_hash(inputs)
 
 
-def _plan(
-    subject: Subject, *, demand: Demand, placement: Placement, nodes: Iterable[Node] | None
-) -> Plan | Rejection:
+def plan_on_nodes(subject: Subject, *, nodes: Iterable[Node] | None) -> Plan | Rejection:
+    """The plan on CPU nodes, or why there is none."""
     try:
         engine = rules_for(subject.engine_version)
     except UnknownEngineVersionError as error:
         return Rejection(reason="UnknownEngineVersion", message=str(error))
+    needless = _only_on_gpus(subject.spec)
+    if needless:
+        return Rejection(
+            reason="NeedsGpus",
+            message=(
+                f"the plan is for CPU nodes, where nothing can be made of {', '.join(needless)}: remove it, "
+                "or set hardware.accelerator: GPU"
+            ),
+        )
+    demand, placement = demand_of(subject.spec), placement_of(subject.spec)
     model, known = subject.model.profile, None if nodes is None else tuple(nodes)
     return plan_for(demand, model=model, nodes=known, engine=engine, placement=placement)
+
+
+def _only_on_gpus(spec: Spec) -> list[str]:
+    """What is stated of hardware or weights that means nothing on CPU nodes, each as users write it."""
+    hardware = hardware_of(spec)
+    stated = {
+        "hardware.products": hardware.products,
+        "hardware.parallelism.tensor": (hardware.tensor_parallel or 1) > 1,
+        "hardware.parallelism.pipeline": (hardware.pipeline_parallel or 1) > 1,
+        "hardware.maxGPUsPerReplica": hardware.max_gpus is not None,
+        "weights.quantization": hardware.quantization not in (None, AS_SHIPPED),
+    }
+    return [name for name, is_there in stated.items() if is_there]
 
 
 def _too_little(given: str | int, *, needed_bytes: int) -> Rejection:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
+from tonnage.api.demand import placement_of
 from tonnage.api.status import ConditionType
+from tonnage.api.v1alpha1 import Spec
 from tonnage.cluster.port import CONFIG_MAP
+from tonnage.control.room import Accepted
 from tonnage.control.world import Pass, World
-from tonnage.planning.plan import Rejection
-from tonnage.rendering.decision import Subject, decide
+from tonnage.planning.gpu.contend import NO_ROOM
+from tonnage.planning.plan import Plan, Rejection
+from tonnage.rendering.decision import Subject, contender_of, made, plan_on_nodes, replan_of, standing
 from tonnage.rendering.plan import Kept, kept_plans
 
-NEEDS_ROOM = {"NoUsableNode", "NotEnoughMemory"}
+NEEDS_ROOM: Final = frozenset({"NoUsableNode", "NotEnoughMemory", "NodesUnknown", *NO_ROOM})
+# how long the first passes of all others take
+UNSEEN_SECONDS: Final = 0.2
 
 
 async def decide_plan(p: Pass, world: World) -> bool:
@@ -23,13 +30,20 @@ async def decide_plan(p: Pass, world: World) -> bool:
         source=p.reading.source,
         model=p.known.model,
         refreshed=p.known.refreshed,
+        replan=replan_of(p.body["metadata"].get("annotations", {})),
         default_version=world.settings.engine_version,
     )
-    outcome = decide(subject, nodes=world.nodes(), before=_before(p, world))
+    outcome = standing(subject, before=_before(p, world))
+    if outcome is None:
+        planned = await _plan(p, world, subject)
+        if planned is None:
+            return False
+        outcome = made(subject, planned)
     if isinstance(outcome, Rejection):
         return _rejected(p, world, outcome)
     world.waiting_for_room.discard(p.key)
     p.kept, p.plan_hash = p.memory.kept = outcome.kept, outcome.plan_hash
+    _reserve(p, world, p.spec, outcome.kept.plan)
     p.found(ConditionType.PLANNED, True, "Planned", outcome.kept.plan.reason)
     return True
 
@@ -41,8 +55,59 @@ def _before(p: Pass, world: World) -> Iterator[tuple[Kept, str]]:
         yield p.memory.kept
 
 
+async def _plan(p: Pass, world: World, subject: Subject) -> Plan | Rejection | None:
+    """A new plan; None where it is too early for one."""
+    nodes = world.nodes()
+    if not world.arbiter.takes_gpus(subject.spec.hardware.accelerator):
+        world.arbiter.leave(p.key)
+        return plan_on_nodes(subject, nodes=nodes)
+    if nodes is None and not world.arbiter.is_stated:
+        return _NODES_UNKNOWN
+    if not world.all_looked_at(but=p.key):
+        p.found(ConditionType.PLANNED, None, "Waiting", "the plans of all other objects are read first")
+        p.again_in(UNSEEN_SECONDS)
+        return None
+    contender = contender_of(
+        subject,
+        key="/".join(p.key),
+        created=str(p.body["metadata"].get("creationTimestamp", "")),
+        priority=world.hardware.priority(subject.spec.template.priority_class_name),
+        surges=world.hardware.bound_pods(p.key) > 0,
+    )
+    if isinstance(contender, Rejection):
+        return contender
+    p.contends = True
+    return await world.arbiter.outcome(p.key, contender)
+
+
+def _reserve(p: Pass, world: World, spec: Spec, plan: Plan) -> None:
+    """The plan's pods have first call on their devices, until they have them."""
+    if plan.gpu is None:
+        world.arbiter.leave(p.key)
+        return
+    accepted = Accepted(
+        plan_hash=p.plan_hash,
+        pool=plan.pool,
+        pods=spec.wanted_replicas * plan.gpu.nodes_per_replica,
+        devices=plan.gpu.devices_per_pod,
+        priority=world.hardware.priority(spec.template.priority_class_name),
+        created=str(p.body["metadata"].get("creationTimestamp", "")),
+        placement=placement_of(spec),
+    )
+    world.arbiter.accept(p.key, accepted)
+
+
 def _rejected(p: Pass, world: World, rejection: Rejection) -> bool:
     if rejection.reason in NEEDS_ROOM:
         world.waiting_for_room.add(p.key)
     p.found(ConditionType.PLANNED, False, rejection.reason, rejection.message)
     return False
+
+
+_NODES_UNKNOWN: Final = Rejection(
+    reason="NodesUnknown",
+    message=(
+        "the nodes may not be read, so nothing is known of GPUs: set the chart's value rbac.nodes, or state "
+        "the GPUs in inventory.pools"
+    ),
+)

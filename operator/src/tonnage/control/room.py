@@ -1,0 +1,178 @@
+"""Who gets which GPUs: one arbitration for all objects that want a plan, so that none counts on another's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final
+
+from tonnage.api.workload import Accelerator
+from tonnage.control.hardware import Hardware
+from tonnage.control.queue import Key
+from tonnage.gpus.inventory import Inventory
+from tonnage.gpus.placement import Placement
+from tonnage.gpus.reservations import Need
+from tonnage.planning.gpu.choose import takes_gpus
+from tonnage.planning.gpu.contend import Contender, Room, Site, plan_next, room_of
+from tonnage.planning.plan import Plan, Rejection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A plan on GPUs that is in force: what its `pods` pods need each, and where they may run."""
+
+    plan_hash: str
+    pool: str
+    pods: int
+    devices: int
+    priority: int
+    created: str
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    """A contender that had its turn, with its outcome; `explained`: a rejection says what would do."""
+
+    contender: Contender
+    before: Room
+    outcome: Plan | Rejection
+    after: Room
+    explained: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What the administrator states: prices for a device and hour, and an inventory in place of what is read
+    of nodes."""
+
+    prices: Mapping[str, Decimal] = field(default_factory=dict)
+    inventory: Inventory | None = None
+
+
+NOTHING_STATED: Final = Offer()
+
+
+class Arbiter:
+    """Plans on GPUs in the order of their objects' rank, each with what those ahead leave.
+
+    Accepted plans come first, for as many pods as have no node yet. What was worked out stands until a record
+    of the hardware, an accepted plan or a contender ahead changes. `changed` is called when devices may have
+    become free.
+    """
+
+    def __init__(self, hardware: Hardware, *, offer: Offer, changed: Callable[[], None]) -> None:
+        self._hardware, self._offer, self._changed = hardware, offer, changed
+        self._accepted: dict[Key, Accepted] = {}
+        self._contenders: dict[Key, Contender] = {}
+        self._turns: list[_Turn] = []
+        self._site: Site | None = None
+        self._seen: tuple[object, ...] = ()
+        self._lock = asyncio.Lock()
+
+    @property
+    def is_stated(self) -> bool:
+        """Is the inventory the administrator's own statement?"""
+        return self._offer.inventory is not None
+
+    def takes_gpus(self, accelerator: Accelerator | None) -> bool:
+        """Is an object that asks for this, or for nothing, planned on GPUs?"""
+        if accelerator is not None:
+            return accelerator is Accelerator.GPU
+        return takes_gpus(None, inventory=self._offer.inventory or self._hardware.inventory)
+
+    def accept(self, key: Key, accepted: Accepted) -> None:
+        """A plan is in force: its pods have first call on their devices."""
+        self._contenders.pop(key, None)
+        before = self._accepted.get(key)
+        if before != accepted:
+            self._accepted[key] = accepted
+            if before is not None:
+                self._changed()
+
+    def withdraw(self, key: Key) -> None:
+        """An object contends no more."""
+        self._contenders.pop(key, None)
+
+    def leave(self, key: Key) -> None:
+        """An object has no plan on GPUs any more, or is gone."""
+        self.withdraw(key)
+        if self._accepted.pop(key, None) is not None:
+            self._changed()
+
+    async def outcome(self, key: Key, contender: Contender) -> Plan | Rejection:
+        """The plan of a contender, or why there is none now."""
+        async with self._lock:
+            self._contenders[key] = contender
+            site = self._site_now()
+            order = sorted(self._contenders.values(), key=lambda each: each.rank)
+            order = order[: order.index(contender) + 1]
+            self._keep_what_stands(order)
+            while len(self._turns) < len(order):
+                self._take_turn(order[len(self._turns)], site)
+                # one plan after another keeps the process busy for a while: others want their turn too
+                await asyncio.sleep(0)
+            return self._explained(order, site)
+
+    def _site_now(self) -> Site:
+        """What is contended for; turns taken on another ground are forgotten."""
+        seen = (self._hardware.changes, tuple(sorted(self._accepted.items())))
+        if self._site is None or seen != self._seen:
+            self._seen, self._turns = seen, []
+            self._site = Site(
+                hardware=self._offer.inventory or self._hardware.records,
+                accepted=tuple(self._needs()),
+                prices=self._offer.prices,
+            )
+        return self._site
+
+    def _needs(self) -> list[Need]:
+        needs = ((key, each, self._pods_to_come(key, each)) for key, each in self._accepted.items())
+        return [self._need(key, each, pods=pods) for key, each, pods in needs if pods > 0]
+
+    def _pods_to_come(self, key: Key, accepted: Accepted) -> int:
+        """Pods whose devices the inventory still shows as free."""
+        if self.is_stated:
+            return accepted.pods
+        return accepted.pods - self._hardware.bound_pods(key, plan_hash=accepted.plan_hash)
+
+    def _need(self, key: Key, accepted: Accepted, *, pods: int) -> Need:
+        whole = self._offer.inventory or self._hardware.records.inventory(placement=accepted.placement)
+        nodes = (node.name for pool in whole.pools if pool.name == accepted.pool for node in pool.nodes)
+        return Need(
+            key="/".join(key),
+            pool=accepted.pool,
+            pods=pods,
+            devices=accepted.devices,
+            priority=accepted.priority,
+            created=accepted.created,
+            usable=frozenset(nodes),
+        )
+
+    def _keep_what_stands(self, order: list[Contender]) -> None:
+        same = zip(self._turns, order, strict=False)
+        stands = next(
+            (at for at, (turn, contender) in enumerate(same) if turn.contender != contender),
+            min(len(self._turns), len(order)),
+        )
+        if stands < len(order):
+            del self._turns[stands:]
+
+    def _take_turn(self, contender: Contender, site: Site) -> None:
+        before = self._turns[-1].after if self._turns else room_of(site)
+        outcome, after = plan_next(contender, site=site, room=before, explain=False)
+        turn = _Turn(contender=contender, before=before, outcome=outcome, after=after, explained=False)
+        self._turns.append(turn)
+
+    def _explained(self, order: list[Contender], site: Site) -> Plan | Rejection:
+        """The last outcome; what would make a rejection fit is searched for only where it is asked for."""
+        turn = self._turns[len(order) - 1]
+        if isinstance(turn.outcome, Rejection) and not turn.explained:
+            outcome, after = plan_next(turn.contender, site=site, room=turn.before)
+            turn = _Turn(
+                contender=turn.contender, before=turn.before, outcome=outcome, after=after, explained=True
+            )
+            self._turns[len(order) - 1] = turn
+        return turn.outcome

@@ -1,0 +1,157 @@
+"""The arbiter: the answers of the pure arbitration, whoever asks first, and no more work than is needed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tonnage.api.workload import Accelerator
+from tonnage.cluster.port import NODE, POD
+from tonnage.control import room
+from tonnage.control.hardware import Hardware
+from tonnage.control.room import Accepted, Arbiter, Offer
+from tonnage.planning.gpu.contend import Contender, Site, contend
+from tonnage.planning.plan import Plan, Rejection
+from unit.gpus.clusters import bodies
+from unit.planning.gpu.test_contend import TOLERANT, contender
+
+KEY = ("ns", "a")
+
+
+class Cluster:
+    def __init__(self, *nodes: str, offer: Offer = room.NOTHING_STATED) -> None:
+        self.freed = 0
+        self.hardware = Hardware(changed=lambda: None)
+        for body in bodies():
+            if body["kind"] == "Node" and body["metadata"]["name"] in nodes:
+                self.hardware.put(NODE, dict(body))
+        self.arbiter = Arbiter(self.hardware, offer=offer, changed=self.free)
+
+    def free(self) -> None:
+        self.freed += 1
+
+    def ask(self, *asked: Contender) -> list[Plan | Rejection]:
+        async def all_of_them() -> list[Plan | Rejection]:
+            return [await self.arbiter.outcome(key_of(each), each) for each in asked]
+
+        return asyncio.run(all_of_them())
+
+    def accept(self, key: tuple[str, str], plan: Plan, *, pods: int = 1, plan_hash: str = "h1") -> None:
+        assert plan.gpu is not None
+        self.arbiter.accept(
+            key,
+            Accepted(
+                plan_hash=plan_hash,
+                pool=plan.pool,
+                pods=pods,
+                devices=plan.gpu.devices_per_pod,
+                priority=0,
+                created="",
+                placement=TOLERANT,
+            ),
+        )
+
+
+def key_of(each: Contender) -> tuple[str, str]:
+    namespace, _, name = each.key.partition("/")
+    return namespace, name
+
+
+def bound(name: str, *, gpus: int, deployment: str = "a", plan: str = "h1") -> dict[str, Any]:
+    labels = {
+        "app.kubernetes.io/managed-by": "tonnage",
+        "tonnage.dev/deployment": deployment,
+        "tonnage.dev/plan": plan,
+    }
+    requests = {"requests": {"nvidia.com/gpu": str(gpus)}}
+    return {
+        "metadata": {"namespace": "ns", "name": name, "labels": labels},
+        "spec": {"nodeName": "h100-0", "containers": [{"name": "engine", "resources": requests}]},
+        "status": {"phase": "Running"},
+    }
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_whoever_asks_first_the_answers_are_those_of_the_arbitration(backwards: bool) -> None:
+    asked = [contender(name, priority=at % 3) for at, name in enumerate("abcde")]
+    cluster = Cluster("h100-0")
+    alone = contend(asked, site=Site(hardware=cluster.hardware.records, prices={}))
+    cluster.ask(*(reversed(asked) if backwards else asked))
+    assert cluster.ask(*asked) == [alone[each.key] for each in asked]
+
+
+def test_what_was_worked_out_stands_until_something_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = []
+    plan_next = room.plan_next
+    monkeypatch.setattr(room, "plan_next", lambda c, **rest: turns.append(c.key) or plan_next(c, **rest))
+    cluster, asked = Cluster("h100-0"), [contender(name) for name in "ab"]
+    cluster.ask(*asked, *asked)
+    assert turns == ["ns/a", "ns/b"]
+    cluster.ask(contender("c"))
+    # the third is refused, and told what would do
+    assert turns[2:] == ["ns/c", "ns/c"]
+    cluster.ask(replace(asked[1], replicas=2))
+    assert turns[4:] == ["ns/b"]
+    cluster.hardware.put(POD, bound("x", gpus=1))
+    cluster.ask(asked[0])
+    assert turns[5:] == ["ns/a"]
+
+
+def test_an_accepted_plan_has_its_devices_before_its_pods_have_a_node_and_once_after() -> None:
+    cluster, asked = Cluster("h100-0"), contender("a")
+    (plan,) = cluster.ask(asked)
+    assert isinstance(plan, Plan)
+    cluster.accept(KEY, plan, pods=2)
+    (late,) = cluster.ask(contender("b", tensor=2, priority=9))
+    assert isinstance(late, Rejection)
+    cluster.hardware.put(POD, bound("a-0", gpus=4))
+    (late,) = cluster.ask(contender("b", tensor=2, priority=9))
+    assert isinstance(late, Rejection)
+    cluster.accept(KEY, plan, pods=1)
+    (late,) = cluster.ask(contender("b", tensor=4, priority=9))
+    assert isinstance(late, Plan)
+
+
+def test_who_leaves_frees_its_devices_and_the_others_are_told() -> None:
+    cluster = Cluster("h100-0")
+    (plan,) = cluster.ask(contender("a", tensor=8))
+    assert isinstance(plan, Plan)
+    cluster.accept(KEY, plan)
+    assert cluster.freed == 0
+    assert isinstance(cluster.ask(contender("b"))[0], Rejection)
+    cluster.arbiter.leave(KEY)
+    assert cluster.freed == 1
+    assert isinstance(cluster.ask(contender("b"))[0], Plan)
+    cluster.arbiter.leave(KEY)
+    assert cluster.freed == 1
+
+
+def test_one_that_contends_no_more_holds_nothing() -> None:
+    cluster = Cluster("h100-0")
+    cluster.ask(contender("a", tensor=8))
+    assert isinstance(cluster.ask(contender("b"))[0], Rejection)
+    cluster.arbiter.withdraw(KEY)
+    assert isinstance(cluster.ask(contender("b"))[0], Plan)
+
+
+def test_without_a_word_of_accelerators_gpus_are_taken_where_there_are_any() -> None:
+    assert Cluster("h100-0").arbiter.takes_gpus(None)
+    assert not Cluster("cpu-0").arbiter.takes_gpus(None)
+    assert Cluster("cpu-0").arbiter.takes_gpus(Accelerator.GPU)
+    assert not Cluster("h100-0").arbiter.takes_gpus(Accelerator.CPU)
+
+
+def test_a_stated_inventory_takes_the_place_of_nodes() -> None:
+    stated = Cluster("h100-0").hardware.inventory
+    cluster = Cluster(offer=Offer(inventory=stated))
+    assert cluster.arbiter.is_stated
+    assert cluster.arbiter.takes_gpus(None)
+    (plan,) = cluster.ask(contender("a", tensor=8))
+    assert isinstance(plan, Plan)
+    cluster.accept(KEY, plan)
+    # its pods are not seen on the stated nodes, wherever they run
+    cluster.hardware.put(POD, bound("a-0", gpus=8))
+    assert isinstance(cluster.ask(contender("b"))[0], Rejection)
