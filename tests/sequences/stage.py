@@ -22,6 +22,7 @@ from tonnage.cluster.port import LLM_DEPLOYMENT, Object
 
 SETTLE_SECONDS = 120.0
 SENTINEL, KEEPER = "sentinel", "keeper"
+_REFUSED = {"sharing": {"mode": "Pool", "pool": {}}}
 _TRACEBACK = re.compile(r"Traceback|pass failed by a bug")
 
 
@@ -69,7 +70,7 @@ class Stage:
         """
         for _ in range(2):
             self._beats += 1
-            spec = {**BASE, "quality": "Economy", "workload": {"concurrency": 1 + self._beats % 60_000}}
+            spec = {**BASE, "cache": _REFUSED, "workload": {"concurrency": 1 + self._beats % 60_000}}
             _, body = await self.client.apply(LLM_DEPLOYMENT, manifest(self.namespaces[0], SENTINEL, spec))
             await self.observed((self.namespaces[0], SENTINEL), body["metadata"]["generation"])
         await asyncio.to_thread(wait_until, "an empty queue", self._idle)

@@ -9,6 +9,7 @@ import pytest
 
 from tonnage.cluster.port import LLM_DEPLOYMENT, ApiError
 from tonnage.control import reconcile as passes
+from tonnage.control.hardware import Hardware
 from tonnage.control.reconcile import reconcile
 from tonnage.control.store import Store
 from tonnage.control.world import Clock, Pass, World
@@ -22,11 +23,12 @@ class Passes:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, failures: int) -> None:
         self.failures, self.told = failures, list[int]()
-        store = Store(touched=lambda _key, _first: None, nodes_changed=lambda: None)
+        store = Store(touched=lambda _key, _first: None)
         self.world = World(
             cluster=None,  # type: ignore[arg-type]
             scraper=None,  # type: ignore[arg-type]
             store=store,
+            hardware=Hardware(changed=lambda: None),
             settings=SETTINGS,
             clock=Clock(monotonic=lambda: 0.0, now=lambda: "2026-01-01T00:00:00Z"),
         )

@@ -20,6 +20,7 @@ from tonnage.planning.choose import plan_for
 from tonnage.planning.gpu.contend import Contender
 from tonnage.planning.gpu.question import AS_SHIPPED
 from tonnage.planning.plan import Plan, Rejection
+from tonnage.rendering.gpu import not_rendered
 from tonnage.rendering.names import REPLAN, short_hash
 from tonnage.rendering.plan import Kept, hash_of
 
@@ -75,6 +76,9 @@ def made(subject: Subject, outcome: Plan | Rejection) -> Decision | Rejection:
     """The decision for a plan that was just made."""
     if isinstance(outcome, Rejection):
         return outcome
+    rejection = not_rendered(outcome)
+    if rejection is not None:
+        return rejection
     accelerator = Accelerator.CPU if outcome.gpu is None else Accelerator.GPU
     inputs = _REPLANNED.join(filter(None, (_inputs(subject, accelerator=accelerator), subject.replan)))
     kept = _keep(subject, inputs=inputs, plan=outcome)

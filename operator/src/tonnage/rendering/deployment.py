@@ -72,7 +72,11 @@ def build_deployment(
     body: Manifest = {
         "selector": {"matchLabels": labels(owner, WORKER)},
         # one more than wanted while rolling, never one less: a plan that fails verification costs nothing
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "strategy": {
+            "type": "RollingUpdate",
+            # one that may be down makes room for the next, where there is none beside
+            "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1 if spec.rollout.allow_downtime else 0},
+        },
         "progressDeadlineSeconds": progress_seconds(kept, spec=spec),
         "revisionHistoryLimit": 2,
         "template": {

@@ -15,6 +15,7 @@ from tonnage.control.world import Inspection, Known, Pass, World
 from tonnage.gpus.placement import NodeSelection, select_nodes
 from tonnage.models import ResolvedModel
 from tonnage.planning.rules import no_usable_node
+from tonnage.rendering.gpu import tolerated_taints
 from tonnage.rendering.inspection import Reading, build_inspection, inspection_name, is_placed_alike
 from tonnage.rendering.names import COMPONENT, DEPLOYMENT, INSPECT, REFRESHED
 from tonnage.rendering.observations import Pod, Termination
@@ -127,19 +128,26 @@ async def _start(
     p: Pass, world: World, *, spec: Spec, reading: Reading, inspection: Inspection
 ) -> Known | None:
     wait = inspection.retry_at - world.clock.monotonic()
+    nodes, where = world.nodes(), placement_of(spec)
+    selection, tolerated = (
+        select_nodes(nodes, placement=where),
+        tolerated_taints(nodes or (), placement=where),
+    )
     if inspection.failure is not None and wait > 0:
         p.again_in(wait)
     elif inspection.starting:
         inspection.waiting.add(p.key)
         p.again_in(SHARED_SECONDS)
-    elif not (selection := select_nodes(world.nodes(), placement=placement_of(spec))).usable:
+    elif not selection.usable and not tolerated:
         _no_node(p, world, selection)
         return None
     else:
         inspection.progress = "the inspection Job was started"
         inspection.starting = True
         try:
-            job = build_inspection(spec, reading=reading, owner=p.owner, settings=world.settings)
+            job = build_inspection(
+                spec, reading=reading, owner=p.owner, settings=world.settings, tolerated=tolerated
+            )
             await apply_children(p, world, [job])
         finally:
             inspection.starting = False
