@@ -30,7 +30,7 @@ from harness.cluster import Cluster
 from harness.models_volume import make_claim
 from harness.simulation import add_node, answered_inspection, remove_node
 from tonnage.cluster.kubernetes import KubernetesCluster
-from tonnage.cluster.port import CHILDREN, EVENT, LLM_DEPLOYMENT, NODE, POD, ApiError, Kind, Object
+from tonnage.cluster.port import CHILDREN, EVENT, LLM_DEPLOYMENT, POD, ApiError, Kind, Object
 from tonnage.cluster.reflector import Reflector
 from tonnage.control.config import Config
 from tonnage.control.ports import Ports
@@ -346,9 +346,11 @@ class Narrow(Between):
 
     def narrow(self, kind: Kind, selector: str) -> str:
         """The labels of the case."""
-        if kind == NODE:
+        if kind == LLM_DEPLOYMENT:
+            return f"{CASE}={self._case}"
+        if kind not in (*CHILDREN, POD):
             return selector
-        return f"{CASE}={self._case}" if kind == LLM_DEPLOYMENT else f"{selector},{DEPLOYMENT}={self._case}"
+        return ",".join(filter(None, (selector, f"{DEPLOYMENT}={self._case}")))
 
 
 class Operator:

@@ -71,10 +71,12 @@ def test_a_pod_holds_something_only_while_it_has_a_node_and_has_not_ended(
     seen.pods.put(POD, ended)
     assert (seen.changes, seen.hardware.records.pods) == (0, ())
     seen.pods.put(POD, pod("p"))
+    # it takes room, and makes none
+    assert (seen.changes, seen.hardware.changes) == (0, 1)
     assert [each.resources for each in seen.hardware.records.pods] == [{"nvidia.com/gpu": 2}]
     seen.pods.put(POD, ended)
     seen.pods.remove(POD, ended)
-    assert (seen.changes, seen.hardware.records.pods) == (2, ())
+    assert (seen.changes, seen.hardware.changes, seen.hardware.records.pods) == (1, 2, ())
 
 
 def test_pods_of_others_are_no_reason_for_a_pass_and_ours_are(seen: Seen) -> None:
@@ -117,9 +119,24 @@ def test_a_pod_has_the_priority_of_its_class_or_of_the_default_one(seen: Seen) -
     assert [seen.hardware.priority(name) for name in ("high", None, "gone")] == [100, 7, 0]
 
 
-def test_the_inventory_is_taken_anew_after_a_change(seen: Seen) -> None:
+def test_devices_are_taken_anew_after_a_change_and_whatever_pods_do_they_are_the_same(seen: Seen) -> None:
     seen.hardware.put(NODE, node("a"))
-    first = seen.hardware.inventory
-    assert seen.hardware.inventory is first
+    first = seen.hardware.devices
+    seen.pods.put(POD, pod("p"))
+    assert seen.hardware.devices is first
     seen.hardware.put(DEVICE_CLASS, {"metadata": {"name": "gpu"}})
-    assert seen.hardware.inventory is not first
+    assert seen.hardware.devices is not first
+
+
+def test_a_pod_that_leaves_has_its_devices_and_is_not_one_of_those_that_are_there(seen: Seen) -> None:
+    seen.pods.put(POD, pod("a", plan="h1"))
+    seen.pods.put(POD, pod("a", plan="h1", deletionTimestamp="2026-01-01T00:00:00Z"))
+    assert seen.hardware.bound_pods(KEY, plan_hash="h1") == seen.hardware.bound_pods(KEY) == 0
+    assert [each.resources for each in seen.hardware.records.pods] == [{"nvidia.com/gpu": 2}]
+
+
+def test_a_pod_that_reads_a_model_is_no_worker(seen: Seen) -> None:
+    body = pod("inspect")
+    body["metadata"]["labels"] = {MANAGED_BY: MANAGER, DEPLOYMENT: KEY[1]}
+    seen.pods.put(POD, body)
+    assert seen.hardware.bound_pods(KEY) == 0

@@ -14,8 +14,9 @@ from tonnage.control import room
 from tonnage.control.hardware import Hardware
 from tonnage.control.room import Accepted, Arbiter, Offer
 from tonnage.planning.gpu.contend import Contender, Site, contend
+from tonnage.planning.gpu.question import Hardware as Wanted
 from tonnage.planning.plan import Plan, Rejection
-from unit.gpus.clusters import bodies
+from unit.gpus.clusters import body
 from unit.planning.gpu.test_contend import TOLERANT, contender
 
 KEY = ("ns", "a")
@@ -23,15 +24,14 @@ KEY = ("ns", "a")
 
 class Cluster:
     def __init__(self, *nodes: str, offer: Offer = room.NOTHING_STATED) -> None:
-        self.freed = 0
+        self.told = 0
         self.hardware = Hardware(changed=lambda: None)
-        for body in bodies():
-            if body["kind"] == "Node" and body["metadata"]["name"] in nodes:
-                self.hardware.put(NODE, dict(body))
-        self.arbiter = Arbiter(self.hardware, offer=offer, changed=self.free)
+        for name in nodes:
+            self.hardware.put(NODE, body("Node", name))
+        self.arbiter = Arbiter(self.hardware, offer=offer, changed=self.tell)
 
-    def free(self) -> None:
-        self.freed += 1
+    def tell(self) -> None:
+        self.told += 1
 
     def ask(self, *asked: Contender) -> list[Plan | Rejection]:
         async def all_of_them() -> list[Plan | Rejection]:
@@ -120,20 +120,69 @@ def test_who_leaves_frees_its_devices_and_the_others_are_told() -> None:
     (plan,) = cluster.ask(contender("a", tensor=8))
     assert isinstance(plan, Plan)
     cluster.accept(KEY, plan)
-    assert cluster.freed == 0
+    cluster.accept(KEY, plan)
+    assert cluster.told == 1
     assert isinstance(cluster.ask(contender("b"))[0], Rejection)
     cluster.arbiter.leave(KEY)
-    assert cluster.freed == 1
+    assert cluster.told == 2
     assert isinstance(cluster.ask(contender("b"))[0], Plan)
     cluster.arbiter.leave(KEY)
-    assert cluster.freed == 1
+    assert cluster.told == 2
 
 
-def test_one_that_contends_no_more_holds_nothing() -> None:
+def test_one_that_contends_no_more_holds_nothing_and_the_others_are_told() -> None:
     cluster = Cluster("h100-0")
     cluster.ask(contender("a", tensor=8))
     assert isinstance(cluster.ask(contender("b"))[0], Rejection)
+    assert cluster.told == 0
     cluster.arbiter.withdraw(KEY)
+    assert cluster.told == 1
+    assert isinstance(cluster.ask(contender("b"))[0], Plan)
+    cluster.arbiter.withdraw(KEY)
+    assert cluster.told == 1
+
+
+def test_others_are_told_where_one_ahead_wants_something_else() -> None:
+    cluster = Cluster("h100-0")
+    cluster.ask(contender("a", tensor=8), contender("b"))
+    cluster.ask(contender("a", tensor=8), contender("b"))
+    assert cluster.told == 0
+    cluster.ask(contender("a", tensor=4))
+    assert cluster.told == 1
+    assert isinstance(cluster.ask(contender("b"))[0], Plan)
+
+
+def test_a_plan_that_cannot_become_pods_keeps_no_devices_from_others() -> None:
+    cluster = Cluster("h100-0")
+    other = body("Node", "h100-0")
+    cluster.hardware.put(NODE, {**other, "metadata": {**other["metadata"], "name": "h100-1"}})
+    spread = contender("a", hardware=Wanted(tensor_parallel=8, pipeline_parallel=2))
+    (alone,) = contend([spread], site=Site(hardware=cluster.hardware.records, prices={})).values()
+    assert isinstance(alone, Plan)
+    assert alone.gpu is not None
+    assert alone.gpu.nodes_per_replica == 2
+    (found, _) = cluster.ask(spread, contender("b", tensor=8))
+    assert isinstance(found, Rejection)
+    assert found.reason == "MultiNodeNotSupported"
+    for name in ("b", "c"):
+        assert isinstance(cluster.ask(contender(name, tensor=8))[0], Plan)
+
+
+def test_what_comes_in_place_of_a_pod_that_leaves_has_first_call_on_its_devices() -> None:
+    cluster = Cluster("h100-0")
+    (plan,) = cluster.ask(contender("a", tensor=8))
+    assert isinstance(plan, Plan)
+    cluster.accept(KEY, plan)
+    running = bound("a-0", gpus=8)
+    cluster.hardware.put(POD, running)
+    leaving = {**running, "metadata": {**running["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    for change in (lambda: cluster.hardware.put(POD, leaving), lambda: cluster.hardware.remove(POD, leaving)):
+        change()
+        assert isinstance(cluster.ask(contender("b", priority=9))[0], Rejection)
+    cluster.hardware.put(POD, bound("a-1", gpus=8))
+    assert isinstance(cluster.ask(contender("b", priority=9))[0], Rejection)
+    cluster.arbiter.leave(KEY)
+    cluster.hardware.remove(POD, running | {"metadata": {**running["metadata"], "name": "a-1"}})
     assert isinstance(cluster.ask(contender("b"))[0], Plan)
 
 
@@ -145,10 +194,13 @@ def test_without_a_word_of_accelerators_gpus_are_taken_where_there_are_any() -> 
 
 
 def test_a_stated_inventory_takes_the_place_of_nodes() -> None:
-    stated = Cluster("h100-0").hardware.inventory
+    stated = Cluster("h100-0").hardware.devices
     cluster = Cluster(offer=Offer(inventory=stated))
     assert cluster.arbiter.is_stated
     assert cluster.arbiter.takes_gpus(None)
+    resources = [cluster.arbiter.stated_resources(each) for each in (None, Accelerator.GPU, Accelerator.CPU)]
+    assert resources == [("nvidia.com/gpu",), ("nvidia.com/gpu",), ()]
+    assert Cluster("h100-0").arbiter.stated_resources(None) == ()
     (plan,) = cluster.ask(contender("a", tensor=8))
     assert isinstance(plan, Plan)
     cluster.accept(KEY, plan)

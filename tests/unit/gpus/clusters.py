@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -25,6 +26,12 @@ GPU = "nvidia.com/gpu"
 def bodies() -> tuple[Mapping[str, Any], ...]:
     """The objects of tests/data/accelerators.yaml."""
     return tuple(yaml.safe_load_all(DATA.read_text()))
+
+
+def body(kind: str, name: str) -> dict[str, Any]:
+    """A copy of the object of this kind and name."""
+    (found,) = (each for each in bodies() if (each["kind"], each["metadata"]["name"]) == (kind, name))
+    return copy.deepcopy(dict(found))
 
 
 @cache

@@ -96,7 +96,9 @@ def test_a_state_that_depends_on_the_past_is_seen_where_it_differs(where: str) -
 
 def refused(found: Family, reason: str = "NotSupportedYet") -> None:
     for kind in ("Accepted", "Ready"):
-        condition(found, kind).update(status="False", reason=reason, message=f"spec.cache.sharing.mode: {reason}")
+        condition(found, kind).update(
+            status="False", reason=reason, message=f"spec.cache.sharing.mode: {reason}"
+        )
 
 
 def test_a_refusal_says_why() -> None:

@@ -83,7 +83,7 @@ class Rollout(ApiModel):
 
     allow_downtime: bool = Field(
         default=False,
-        description="Stop old replicas first where the cluster has no room to start new ones beside them.",
+        description="A changed plan may stop all old replicas first; it then needs no room beside them.",
     )
     progress_deadline: Annotated[str, Field(max_length=32), Lasts("1s", "168h")] | None = Field(
         default=None,

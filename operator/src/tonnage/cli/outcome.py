@@ -189,25 +189,30 @@ class _Case:
             replan=replan_of(_annotations(self._found.body)),
             default_version=self._known["version"],
         )
-        decided = standing(subject, before=before) or made(subject, self._plan(subject))
+        decided = standing(subject, before=before) or made(subject, self._plan(subject, before=before))
         if isinstance(decided, Rejection):
             word = DOES_NOT_FIT if decided.reason in _NO_ROOM else REFUSED_WORD
             raise _StopError(word, decided.reason, decided.message, decided.numbers)
         self._known["decision"] = decided
 
-    def _plan(self, subject: Subject) -> Plan | Rejection:
+    def _plan(self, subject: Subject, *, before: Sequence[tuple[Kept, str]]) -> Plan | Rejection:
         """A new plan, beside all that is in force; objects that wait ahead of this one are not looked at."""
         records, accelerator = self._around.records(), subject.spec.hardware.accelerator
         if not takes_gpus(accelerator, inventory=records.inventory()):
             return plan_on_nodes(subject, nodes=records.nodes)
         key = f"{self._namespace}/{self._name}"
-        meta = self._existing["metadata"] if isinstance(self._existing, dict) else {}
+        existing = self._existing if isinstance(self._existing, dict) else {}
+        meta, in_force = existing.get("metadata", {}), _hash_in_force(existing)
         contender = contender_of(
             subject,
             key=key,
             created=str(meta.get("creationTimestamp", "")),
             priority=self._around.priorities.get(subject.spec.template.priority_class_name or "", 0),
-            surges=any(f"{pod.namespace}/{pod.deployment}" == key for pod in records.pods),
+            surges=any(
+                pod.plan and not pod.leaving and f"{pod.namespace}/{pod.deployment}" == key
+                for pod in records.pods
+            ),
+            in_force=next((kept.plan for kept, plan_hash in before if plan_hash == in_force), None),
         )
         if isinstance(contender, Rejection):
             return contender
@@ -268,7 +273,7 @@ class _Case:
         spec: Spec | None = self._known.get("spec")
         if self._existing is None:
             return Standing(exists=False, effect="create" if decision else "none")
-        in_force = self._existing.get("status", {}).get("plan", {}).get("hash")
+        in_force = _hash_in_force(self._existing)
         return Standing(
             exists=True,
             plan_hash=in_force,
@@ -303,6 +308,11 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any
             yield from _flat(each, f"{prefix}{key}.")
         elif each not in ([], None, ""):
             yield f"{prefix}{key}", each
+
+
+def _hash_in_force(existing: Object) -> str | None:
+    found = existing.get("status", {}).get("plan", {}).get("hash")
+    return None if found is None else str(found)
 
 
 def _effect(decision: Decision | None, *, in_force: str | None) -> str:

@@ -60,7 +60,7 @@ class Surroundings:
 
     def accepted(self) -> Iterator[Need]:
         """What plans in force need of GPUs for pods that have no node yet, as far as they can be seen."""
-        bound = Counter((pod.namespace, pod.deployment, pod.plan) for pod in self.pods)
+        bound = Counter((pod.namespace, pod.deployment, pod.plan) for pod in self.pods if not pod.leaving)
         for namespace in self.objects:
             for body in self.siblings(namespace):
                 yield from self._needs(body, bound)

@@ -43,7 +43,14 @@ PRIORITY_CLASS = Kind("scheduling.k8s.io", "v1", "PriorityClass", "priorityclass
 EVENT = Kind("", "v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 
-CHILDREN: tuple[Kind, ...] = (DEPLOYMENT, SERVICE, CONFIG_MAP, DISRUPTION_BUDGET, JOB)
+CHILDREN: tuple[Kind, ...] = (
+    DEPLOYMENT,
+    SERVICE,
+    CONFIG_MAP,
+    DISRUPTION_BUDGET,
+    JOB,
+    RESOURCE_CLAIM_TEMPLATE,
+)
 BY_KIND: Mapping[str, Kind] = {kind.kind: kind for kind in CHILDREN}
 
 

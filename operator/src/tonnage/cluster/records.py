@@ -46,6 +46,11 @@ def pod_record(body: Mapping[str, Any]) -> Pod:
     )
 
 
+def _is_ready(status: Mapping[str, Any]) -> bool:
+    conditions = status.get("conditions") or ()
+    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+
+
 def _container(statuses: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The status of our container, which is not the first where others were injected."""
     return next((one for one in statuses if one["name"] in CONTAINERS), {})
@@ -63,13 +68,11 @@ def node_record(body: Mapping[str, Any]) -> Node:
     """The record of a Node; quantities that are missing or unreadable count as 0, so the node is not used."""
     spec, status = body.get("spec") or {}, body.get("status") or {}
     capacity, allocatable = status.get("capacity") or {}, status.get("allocatable") or {}
-    conditions = status.get("conditions") or ()
-    ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
     return Node(
         name=body["metadata"]["name"],
         labels=body["metadata"].get("labels") or {},
         taints=taints(spec),
-        ready=ready,
+        ready=_is_ready(status),
         schedulable=not spec.get("unschedulable", False),
         memory_capacity_bytes=_amount("memory", capacity.get("memory")),
         memory_allocatable_bytes=_amount("memory", allocatable.get("memory")),
@@ -97,6 +100,7 @@ def pod_use(body: Mapping[str, Any]) -> PodUse:
     meta, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
     requests = _pod_requests(spec, resized=_resized(status))
     labels = meta.get("labels") or {}
+    deployment = labels.get(DEPLOYMENT, "") if labels.get(MANAGED_BY) == MANAGER else ""
     return PodUse(
         namespace=meta.get("namespace", ""),
         name=meta["name"],
@@ -106,9 +110,12 @@ def pod_use(body: Mapping[str, Any]) -> PodUse:
         memory_bytes=requests.pop("memory", 0),
         resources={name: amount for name, amount in requests.items() if amount},
         claims=_claims(spec, status),
-        deployment=labels.get(DEPLOYMENT, "") if labels.get(MANAGED_BY) == MANAGER else "",
-        plan=labels.get(PLAN, "") if labels.get(MANAGED_BY) == MANAGER else "",
+        deployment=deployment,
+        plan=labels.get(PLAN, "") if deployment else "",
         priority=spec.get("priority") or 0,
+        # of others it would be news of no use, and much of it
+        ready=bool(deployment) and _is_ready(status),
+        leaving=bool(deployment) and "deletionTimestamp" in meta,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from tonnage.cluster.devices import claim_record, class_record, slice_record
@@ -35,12 +36,14 @@ _READERS: Final[Mapping[Kind, Callable[[Object], Any]]] = {
     PRIORITY_CLASS: priority_record,
 }
 KINDS: Final = tuple(_READERS)
+_HOLDING: Final = frozenset({POD, RESOURCE_CLAIM})
 
 
 class Hardware:
     """Nodes, what pods take of them, devices and claims, priorities.
 
-    `changed` is called when one differs from before; `changes` counts that.
+    `changes` counts how often one differed from before; `changed` is called where that may have made room for
+    those who wait. A pod that takes its place makes none.
     """
 
     def __init__(self, *, changed: Callable[[], None]) -> None:
@@ -48,7 +51,7 @@ class Hardware:
         self._kept: dict[Kind, dict[Key, Any]] = {kind: {} for kind in KINDS}
         self._changed = changed
         self._records: Records | None = None
-        self._inventory: Inventory | None = None
+        self._devices: Inventory | None = None
         self._bound: Counter[tuple[Key, str]] | None = None
 
     # fed by reflectors
@@ -63,26 +66,29 @@ class Hardware:
         fresh = {**others, **{key: record for key, record in read if _counts(record)}}
         if fresh != self._kept[kind]:
             self._kept[kind] = fresh
-            self._note()
+            self._note(kind)
 
     def put(self, kind: Kind, body: Object) -> None:
         """An object was added or changed."""
-        record = _READERS[kind](body)
+        record, before = _READERS[kind](body), self._kept[kind].get(_key(body))
         if not _counts(record):
             self.remove(kind, body)
-        elif self._kept[kind].get(_key(body)) != record:
+        elif before != record:
             self._kept[kind][_key(body)] = record
-            self._note()
+            self._note(kind, makes_room=kind != POD or before is not None)
 
     def remove(self, kind: Kind, body: Object) -> None:
         """An object was deleted."""
         if self._kept[kind].pop(_key(body), None) is not None:
-            self._note()
+            self._note(kind)
 
-    def _note(self) -> None:
+    def _note(self, kind: Kind, *, makes_room: bool = True) -> None:
         self.changes += 1
-        self._records = self._inventory = self._bound = None
-        self._changed()
+        self._records = self._bound = None
+        if kind not in _HOLDING:
+            self._devices = None
+        if makes_room:
+            self._changed()
 
     # read by reconcile
 
@@ -105,19 +111,22 @@ class Hardware:
         return self._records
 
     @property
-    def inventory(self) -> Inventory:
-        """The pools of all nodes, whatever their taints."""
-        if self._inventory is None:
-            self._inventory = self.records.inventory()
-        return self._inventory
+    def devices(self) -> Inventory:
+        """The pools of all nodes, whatever pods hold of them: of many pods none makes it be taken anew."""
+        if self._devices is None:
+            self._devices = replace(self.records, pods=(), claims=()).inventory()
+        return self._devices
 
     def bound_pods(self, key: Key, *, plan_hash: str = "") -> int:
-        """Pods of an LLMDeployment that have a node, by one plan or by any."""
+        """Workers of an LLMDeployment that have a node and stay there, by one plan or by any.
+
+        One that leaves is none: what comes in its place needs devices of its own, and has none yet.
+        """
         if self._bound is None:
             pods: Iterable[PodUse] = self._kept[POD].values()
-            owned = [pod for pod in pods if pod.deployment]
-            self._bound = Counter(((pod.namespace, pod.deployment), pod.plan) for pod in owned)
-            self._bound.update(((pod.namespace, pod.deployment), "") for pod in owned if pod.plan)
+            staying = [pod for pod in pods if pod.plan and not pod.leaving]
+            self._bound = Counter(((pod.namespace, pod.deployment), pod.plan) for pod in staying)
+            self._bound.update(((pod.namespace, pod.deployment), "") for pod in staying)
         return self._bound[key, plan_hash]
 
     def priority(self, name: str | None) -> int:

@@ -20,6 +20,7 @@ from tonnage.cluster.port import (
     POD,
     PRIORITY_CLASS,
     RESOURCE_CLAIM,
+    RESOURCE_CLAIM_TEMPLATE,
     RESOURCE_SLICE,
     ApiError,
     Kind,
@@ -44,10 +45,13 @@ WORKERS = 8
 RESYNC_SECONDS = 600.0
 UNKNOWN_SECONDS = 5.0
 RESYNC_PAUSE_SECONDS = 2.0
-# devices become free one by one; those who wait for some look again this long after the first
+# devices become free one by one; those who wait for some look again this long after the first, and later the
+# more of them there are: in a busy cluster looking must not be all that is done
 ROOM_SECONDS = 0.5
+ROOM_SECONDS_EACH = 0.05
 OF_NODES: Final = (NODE, RESOURCE_SLICE, DEVICE_CLASS, PRIORITY_CLASS)
-OPTIONAL: Final = frozenset({RESOURCE_SLICE, RESOURCE_CLAIM, DEVICE_CLASS})
+# of an API group that a cluster may not serve
+OPTIONAL: Final = frozenset({RESOURCE_SLICE, RESOURCE_CLAIM, RESOURCE_CLAIM_TEMPLATE, DEVICE_CLASS})
 OF_HARDWARE: Final = frozenset({*OF_NODES, RESOURCE_CLAIM})
 _IS_IT_INSTALLED = " (is the CustomResourceDefinition installed?)"
 
@@ -221,7 +225,8 @@ class Process:
 
     async def _pass(self, key: Key) -> None:
         if not self._knows(key[0]):
-            # what is not seen would be taken for missing
+            # what is not seen would be taken for missing; the plans of others do not wait for it
+            self._world.looked_at.add(key)
             self.queue.add_after(key, seconds=UNKNOWN_SECONDS)
             return
         try:
@@ -234,6 +239,7 @@ class Process:
         except Exception:
             self.metrics.reconciles.labels("bug").inc()
             logger.exception("pass failed by a bug in Tonnage", extra={"object": "/".join(key)})
+            self._world.looked_at.add(key)
             self.queue.add_failed(key)
         else:
             self.metrics.reconciles.labels("ok").inc()
@@ -256,8 +262,9 @@ class Process:
                 await asyncio.sleep(RESYNC_SECONDS)
 
     def _room_changed(self) -> None:
-        for key in self._world.waiting_for_room:
-            self.queue.add_after(key, seconds=ROOM_SECONDS)
+        waiting = self._world.waiting_for_room
+        for key in waiting:
+            self.queue.add_after(key, seconds=ROOM_SECONDS + ROOM_SECONDS_EACH * len(waiting))
 
     def _spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
         task = asyncio.create_task(work, name=name)

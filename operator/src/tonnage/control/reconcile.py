@@ -5,6 +5,7 @@ from __future__ import annotations
 from tonnage.api.status import ConditionType
 from tonnage.cluster.port import ApiError
 from tonnage.control.children import LeavingError, OwnerGoneError, RefusedError
+from tonnage.control.in_force import keep_devices
 from tonnage.control.queue import Key
 from tonnage.control.steps import BRINGING, DECIDING, LOOKING, heal_children
 from tonnage.control.steps.observe import observe_workers
@@ -43,9 +44,10 @@ async def reconcile(key: Key, world: World) -> float | None:
         world.store.drop_object(key, uid=owner.uid)
         world.forget(key)
         return None
-    world.looked_at.add(key)
     if not p.contends:
         world.arbiter.withdraw(key)
+    keep_devices(p, world)
+    world.looked_at.add(key)
     if error is not None:
         raise error
     if p.kept is not None and not p.requeue:

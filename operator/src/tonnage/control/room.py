@@ -11,12 +11,13 @@ from typing import Final
 from tonnage.api.workload import Accelerator
 from tonnage.control.hardware import Hardware
 from tonnage.control.queue import Key
-from tonnage.gpus.inventory import Inventory
+from tonnage.gpus.inventory import Access, Inventory
 from tonnage.gpus.placement import Placement
 from tonnage.gpus.reservations import Need
 from tonnage.planning.gpu.choose import takes_gpus
 from tonnage.planning.gpu.contend import Contender, Room, Site, plan_next, room_of
 from tonnage.planning.plan import Plan, Rejection
+from tonnage.rendering.gpu import not_rendered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +59,9 @@ NOTHING_STATED: Final = Offer()
 class Arbiter:
     """Plans on GPUs in the order of their objects' rank, each with what those ahead leave.
 
-    Accepted plans come first, for as many pods as have no node yet. What was worked out stands until a record
-    of the hardware, an accepted plan or a contender ahead changes. `changed` is called when devices may have
-    become free.
+    Accepted plans come first, for as many pods as have no node yet. What was worked out stands until a
+    record of the hardware, an accepted plan or a contender ahead changes. `changed` is called when that may
+    give those who wait another answer: devices, or the name of who has them.
     """
 
     def __init__(self, hardware: Hardware, *, offer: Offer, changed: Callable[[], None]) -> None:
@@ -77,24 +78,34 @@ class Arbiter:
         """Is the inventory the administrator's own statement?"""
         return self._offer.inventory is not None
 
+    def stated_resources(self, accelerator: Accelerator | None) -> tuple[str, ...]:
+        """Extended resources of a stated inventory that an object which asks for this may be planned on."""
+        if self._offer.inventory is None or not self.takes_gpus(accelerator):
+            return ()
+        pools = (pool for pool in self._offer.inventory.pools if pool.access is Access.RESOURCE)
+        return tuple(sorted({pool.resource for pool in pools}))
+
     def takes_gpus(self, accelerator: Accelerator | None) -> bool:
         """Is an object that asks for this, or for nothing, planned on GPUs?"""
         if accelerator is not None:
             return accelerator is Accelerator.GPU
-        return takes_gpus(None, inventory=self._offer.inventory or self._hardware.inventory)
+        return takes_gpus(None, inventory=self._offer.inventory or self._hardware.devices)
 
     def accept(self, key: Key, accepted: Accepted) -> None:
         """A plan is in force: its pods have first call on their devices."""
         self._contenders.pop(key, None)
-        before = self._accepted.get(key)
-        if before != accepted:
+        if self._accepted.get(key) != accepted:
             self._accepted[key] = accepted
-            if before is not None:
-                self._changed()
+            self._changed()
+
+    def holds(self, key: Key) -> bool:
+        """Is a plan of this object known to be in force?"""
+        return key in self._accepted
 
     def withdraw(self, key: Key) -> None:
-        """An object contends no more."""
-        self._contenders.pop(key, None)
+        """An object contends no more: those behind it may have what it would have been given."""
+        if self._contenders.pop(key, None) is not None:
+            self._changed()
 
     def leave(self, key: Key) -> None:
         """An object has no plan on GPUs any more, or is gone."""
@@ -105,6 +116,9 @@ class Arbiter:
     async def outcome(self, key: Key, contender: Contender) -> Plan | Rejection:
         """The plan of a contender, or why there is none now."""
         async with self._lock:
+            if self._contenders.get(key, contender) != contender:
+                # it may want less than before
+                self._changed()
             self._contenders[key] = contender
             site = self._site_now()
             order = sorted(self._contenders.values(), key=lambda each: each.rank)
@@ -140,7 +154,8 @@ class Arbiter:
 
     def _need(self, key: Key, accepted: Accepted, *, pods: int) -> Need:
         whole = self._offer.inventory or self._hardware.records.inventory(placement=accepted.placement)
-        nodes = (node.name for pool in whole.pools if pool.name == accepted.pool for node in pool.nodes)
+        pools = (pool for pool in whole.pools if pool.name == accepted.pool)
+        nodes = (node.name for pool in pools for node in pool.nodes if node.free)
         return Need(
             key="/".join(key),
             pool=accepted.pool,
@@ -163,7 +178,17 @@ class Arbiter:
     def _take_turn(self, contender: Contender, site: Site) -> None:
         before = self._turns[-1].after if self._turns else room_of(site)
         outcome, after = plan_next(contender, site=site, room=before, explain=False)
-        turn = _Turn(contender=contender, before=before, outcome=outcome, after=after, explained=False)
+        refusal = not_rendered(outcome) if isinstance(outcome, Plan) else None
+        if refusal is not None:
+            # no pod will ever ask for what it would be given
+            outcome, after = refusal, before
+        turn = _Turn(
+            contender=contender,
+            before=before,
+            outcome=outcome,
+            after=after,
+            explained=refusal is not None,
+        )
         self._turns.append(turn)
 
     def _explained(self, order: list[Contender], site: Site) -> Plan | Rejection:

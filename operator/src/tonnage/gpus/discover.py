@@ -195,9 +195,10 @@ def _pool_node(node: Node, use: NodeUse, offer: Offer) -> PoolNode:
 
 
 def _crowded(part: PoolNode, offer: Offer) -> Problem:
-    what = f"{part.free} of {offer.pool.name}" if offer.pool.vendor is not Vendor.CPU else "the node"
+    has_any = offer.pool.vendor is not Vendor.CPU
+    what = f"{part.free} of {offer.pool.name}" if has_any else "the node"
     message = _CROWDED.format(what, part.cpu_millis / 1000, part.memory_bytes / 2**30)
-    return Problem(node=part.name, reason=Reason.CROWDED, message=message)
+    return Problem(node=part.name, reason=Reason.CROWDED, message=message, of_accelerators=has_any)
 
 
 def _offers(
@@ -249,8 +250,10 @@ def _read(node: Node) -> _Read:
 
 
 def _obstructed(node: Node, offer: Offer, reason: Reason, why: str) -> Problem:
-    what = f"{offer.devices} of {offer.pool.name}" if offer.pool.vendor is not Vendor.CPU else "the node"
-    return Problem(node=node.name, reason=reason, message=f"{what} left out: {why}. {_REMEDIES[reason]}")
+    has_any = offer.pool.vendor is not Vendor.CPU
+    what = f"{offer.devices} of {offer.pool.name}" if has_any else "the node"
+    message = f"{what} left out: {why}. {_REMEDIES[reason]}"
+    return Problem(node=node.name, reason=reason, message=message, of_accelerators=has_any)
 
 
 def _unhealthy(node: Node, offer: Offer) -> Sequence[Problem]:

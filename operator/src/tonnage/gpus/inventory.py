@@ -144,11 +144,15 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What could not be used or believed of a node: `reason` for programs, `message` for people."""
+    """What could not be used or believed of a node: `reason` for programs, `message` for people.
+
+    `of_accelerators` is False where the node has none.
+    """
 
     node: str
     reason: Reason
     message: str
+    of_accelerators: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

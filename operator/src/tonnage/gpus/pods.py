@@ -16,6 +16,8 @@ class PodUse:
 
     `resources` are its extended resources, `claims` the names of its ResourceClaims. `deployment` is the
     LLMDeployment whose pod it is, in the pod's own namespace, or empty; `plan` the hash of the plan it runs.
+    Of such a pod alone it is told whether it is `ready`, and whether it is `leaving`: it was deleted, and
+    holds what it has until its containers have ended.
     """
 
     namespace: str
@@ -29,6 +31,8 @@ class PodUse:
     deployment: str = ""
     plan: str = ""
     priority: int = 0
+    ready: bool = False
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,9 +87,15 @@ def made(subject: Subject, outcome: Plan | Rejection) -> Decision | Rejection:
 
 
 def contender_of(
-    subject: Subject, *, key: str, created: str, priority: int, surges: bool
+    subject: Subject,
+    *,
+    key: str,
+    created: str,
+    priority: int,
+    surges: bool,
+    in_force: Plan | None = None,
 ) -> Contender | Rejection:
-    """The object as one that wants a plan on GPUs."""
+    """The object as one that wants a plan on GPUs; see `Contender`."""
     try:
         engine = gpu_rules_for(subject.engine_version)
     except UnknownEngineVersionError as error:
@@ -106,6 +112,7 @@ def contender_of(
         placement=placement_of(spec),
         replicas=spec.wanted_replicas,
         surges=surges and not spec.rollout.allow_downtime,
+        in_force=in_force,
     )
 
 

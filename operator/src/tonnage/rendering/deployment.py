@@ -74,8 +74,9 @@ def build_deployment(
         # one more than wanted while rolling, never one less: a plan that fails verification costs nothing
         "strategy": {
             "type": "RollingUpdate",
-            # one that may be down makes room for the next, where there is none beside
-            "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1 if spec.rollout.allow_downtime else 0},
+            # Those that may be down make room for the next, all of them: a new pod may need the devices of
+            # several old ones.
+            "rollingUpdate": {"maxSurge": 1, "maxUnavailable": "100%" if spec.rollout.allow_downtime else 0},
         },
         "progressDeadlineSeconds": progress_seconds(kept, spec=spec),
         "revisionHistoryLimit": 2,

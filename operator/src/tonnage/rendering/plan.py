@@ -155,8 +155,15 @@ class Kept:
 
 
 def hash_of(kept: Kept, *, spec: Spec) -> str:
-    """Identity of a plan: whatever the worker reads from its plan file, and all that its pod is made from."""
-    return short_hash(_content(kept, spec=spec, plan_hash=""))
+    """Identity of a plan: whatever the worker reads from its plan file, and all that its pod is made from.
+
+    Of a plan on accelerators that is the whole plan. One on CPU nodes is identified as it was before there
+    were others; what of it is not in the file follows from what is.
+    """
+    content = _content(kept, spec=spec, plan_hash="")
+    return short_hash(
+        content if kept.plan.gpu is None else {**content, "whole": dataclasses.asdict(kept.plan)}
+    )
 
 
 def _content(kept: Kept, *, spec: Spec, plan_hash: str) -> dict[str, Any]:

@@ -17,9 +17,11 @@ from tonnage.gpus.placement import Placement
 from tonnage.gpus.pods import PodUse
 from tonnage.gpus.records import Records
 from tonnage.gpus.reservations import Need
+from tonnage.gpus.slices import DeviceRef, ResourceClaim
 from tonnage.planning.gpu.contend import Contender, Site, contend, need_of, plan_next, room_of
 from tonnage.planning.gpu.question import Hardware
 from tonnage.planning.plan import Demand, Plan, Rejection
+from unit.gpus import clusters
 from unit.gpus.clusters import GPU, holder, node
 from unit.planning.gpu.samples import ENGINE, LLAMA_8B, LLAMA_70B
 
@@ -78,6 +80,23 @@ def test_pods_that_run_are_named_as_holders() -> None:
     assert "NVIDIA-H100-80GB-HBM3: 5 by team/llama, 1 by other pods" in refused(found["ns/a"])
 
 
+def test_claims_are_named_as_holders() -> None:
+    names = {"gpu-0": "llama", "gpu-1": "", "gone": "other"}
+    claims = tuple(
+        ResourceClaim(
+            namespace="team",
+            name=device,
+            deployment=deployment,
+            devices=(DeviceRef("gpu.nvidia.com", "dra-0", device),),
+        )
+        for device, deployment in names.items()
+    )
+    found = replace(clusters.real(), nodes=(node("dra-0"),), claims=claims)
+    where = Site(hardware=found, prices={})
+    message = refused(contend([contender("a", tensor=1)], site=where)["ns/a"])
+    assert "in use: NVIDIA-H100-80GB-HBM3: 1 by other pods, 1 by team/llama" in message
+
+
 def test_pods_of_an_accepted_plan_have_their_devices_before_they_have_a_node() -> None:
     first = contender("first", replicas=2)
     outcome, _ = plan_next(first, site=site("h100-0"), room=room_of(site("h100-0")))
@@ -106,7 +125,7 @@ def test_an_object_that_is_planned_anew_counts_its_own_devices_as_free() -> None
 
 @pytest.mark.parametrize(("busy", "fits"), [(4, True), (5, False)])
 def test_a_new_plan_beside_pods_that_serve_needs_room_for_one_replica(busy: int, fits: bool) -> None:
-    own = (holder("h100-0", busy, name="x", deployment="a"),)
+    own = (running("x", busy),)
     asked = contender("a", surges=True)
     (found,) = contend([asked], site=site("h100-0", pods=own)).values()
     if fits:
@@ -115,6 +134,79 @@ def test_a_new_plan_beside_pods_that_serve_needs_room_for_one_replica(busy: int,
         assert "rollout.allowDowntime" in refused(found, "NoRoomForSurge")
     (found,) = contend([replace(asked, surges=False)], site=site("h100-0", pods=own)).values()
     assert isinstance(found, Plan)
+
+
+def running(name: str, gpus: int, **fields: Any) -> PodUse:
+    """A worker of the object `ns/a`."""
+    return holder("h100-0", gpus, name=name, **{"deployment": "a", "plan": "h1", "ready": True, **fields})
+
+
+@pytest.mark.parametrize(
+    ("last", "fits"),
+    [
+        ({}, False),
+        ({"leaving": True}, True),
+        ({"ready": False}, True),
+        ({"ready": False, "deployment": "b"}, False),
+        ({"leaving": True, "namespace": "other"}, False),
+    ],
+    ids=["serves", "leaves", "one too many that never served", "of another", "of its namesake"],
+)
+def test_what_a_roll_out_ends_by_itself_is_room_for_the_next(last: dict[str, Any], fits: bool) -> None:
+    """Of eight devices two pods have all; a failed roll-out must not keep its own remedy out."""
+    asked = contender("a", surges=True)
+    pods = (running("first", 4), running("last", 4, **last))
+    found = contend([asked], site=site("h100-0", pods=pods))["ns/a"]
+    assert isinstance(found, Plan) if fits else refused(found, "NoRoomForSurge")
+    # whoever it is, others do not count on it
+    assert "8 by" in refused(contend([contender("c")], site=site("h100-0", pods=pods))["ns/c"]) or last
+
+
+def test_pods_that_are_not_ready_count_as_long_as_there_are_no_more_than_are_wanted() -> None:
+    pods = (running("first", 4, ready=False), running("last", 4, ready=False))
+    for replicas, fits in ((1, True), (2, False)):
+        asked = contender("a", surges=True, replicas=replicas)
+        found = contend([asked], site=site("h100-0", pods=pods))["ns/a"]
+        assert isinstance(found, Plan) == fits, replicas
+
+
+def test_the_claims_of_pods_that_leave_go_with_them() -> None:
+    claims = tuple(ResourceClaim(namespace=where, name="c", deployment="a") for where in ("ns", "other"))
+    leaving = running("x", 1, leaving=True, claims=("c",))
+    left = Records(pods=(leaving,), claims=claims).as_rolled_out("ns/a", replicas=1)
+    assert (left.pods, left.claims) == ((), claims[1:])
+    staying = Records(pods=(replace(leaving, leaving=False),), claims=claims)
+    assert staying.as_rolled_out("ns/a", replicas=1) == staying
+
+
+def test_the_plan_in_force_made_anew_needs_no_room_beside_itself() -> None:
+    pods = (running("x", 8),)
+    asked = contender("a", surges=True)
+    (plan,) = contend([replace(asked, surges=False)], site=site("h100-0", pods=pods)).values()
+    assert isinstance(plan, Plan)
+    for in_force, fits in ((plan, True), (replace(plan, max_num_seqs=1), False), (None, False)):
+        (found,) = contend([replace(asked, in_force=in_force)], site=site("h100-0", pods=pods)).values()
+        assert (found == plan) == fits
+
+
+def test_room_for_a_surge_is_where_a_pod_would_be_given_main_memory_too() -> None:
+    """Devices are free on a node whose main memory others have."""
+    crowd = holder("h200-0", 1, name="crowd", memory_bytes=node("h200-0").memory_allocatable_bytes)
+    pods = (running("x", 8), crowd)
+    asked = contender("a", surges=True, placement=replace(TOLERANT, memory_bytes=2**30))
+    found = contend([asked], site=site("h100-0", "h200-0", pods=pods))["ns/a"]
+    refused(found, "NoRoomForSurge")
+    (found,) = contend([asked], site=site("h100-0", "h200-0", pods=pods[:1])).values()
+    assert isinstance(found, Plan)
+
+
+def test_where_there_is_no_accelerator_that_can_be_used_it_is_said_why() -> None:
+    cordoned, cpu = (replace(node(name), schedulable=False) for name in ("h100-0", "cpu-0"))
+    where = Site(hardware=Records(nodes=(cordoned, cpu)), prices={})
+    text = refused(contend([contender("a")], site=where)["ns/a"], "NoAccelerators")
+    assert "left out: h100-0" in text
+    # of a node without any it would help nobody
+    assert "cpu-0" not in text
 
 
 def test_nodes_that_were_left_out_are_named() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from tonnage.cluster.port import DEPLOYMENT, DISRUPTION_BUDGET
 from tonnage.control.children import apply_children, delete_child, own_child, own_children
+from tonnage.control.in_force import plan_in_force
 from tonnage.control.packing import pack, unpack
 from tonnage.control.world import Pass, World
 from tonnage.rendering.children import build_access, build_children
+from tonnage.rendering.gpu import build_claim_templates
 from tonnage.rendering.names import Manifest
 
 
@@ -30,6 +32,9 @@ async def heal_children(p: Pass, world: World) -> None:
     deployment = own_child(p, world, DEPLOYMENT, p.owner.name)
     if not rendered and deployment is not None:
         rendered = build_access(p.owner, replicas=deployment["spec"].get("replicas"))
+        plan, plan_hash = plan_in_force(p, world, deployment)
+        if plan is not None:
+            rendered += build_claim_templates(plan, plan_hash=plan_hash, owner=p.owner)
     await apply_children(p, world, rendered)
 
 

@@ -7,16 +7,16 @@ from typing import Final
 
 from tonnage.api.demand import placement_of
 from tonnage.api.status import ConditionType
-from tonnage.api.v1alpha1 import Spec
-from tonnage.cluster.port import CONFIG_MAP
-from tonnage.control.room import Accepted
+from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT
+from tonnage.control.children import own_child
+from tonnage.control.in_force import accept_plan, plan_in_force
 from tonnage.control.world import Pass, World
-from tonnage.planning.gpu.contend import NO_ROOM
 from tonnage.planning.plan import Plan, Rejection
 from tonnage.rendering.decision import Subject, contender_of, made, plan_on_nodes, replan_of, standing
 from tonnage.rendering.plan import Kept, kept_plans
 
-NEEDS_ROOM: Final = frozenset({"NoUsableNode", "NotEnoughMemory", "NodesUnknown", *NO_ROOM})
+# what another node may do away with; of GPUs it may be any reason, since other products take other things
+NEEDS_ROOM: Final = frozenset({"NoUsableNode", "NotEnoughMemory", "NodesUnknown"})
 # how long the first passes of all others take
 UNSEEN_SECONDS: Final = 0.2
 
@@ -43,7 +43,15 @@ async def decide_plan(p: Pass, world: World) -> bool:
         return _rejected(p, world, outcome)
     world.waiting_for_room.discard(p.key)
     p.kept, p.plan_hash = p.memory.kept = outcome.kept, outcome.plan_hash
-    _reserve(p, world, p.spec, outcome.kept.plan)
+    accept_plan(
+        p,
+        world,
+        plan=outcome.kept.plan,
+        plan_hash=outcome.plan_hash,
+        replicas=p.spec.wanted_replicas,
+        priority_class=p.spec.template.priority_class_name,
+        placement=placement_of(p.spec),
+    )
     p.found(ConditionType.PLANNED, True, "Planned", outcome.kept.plan.reason)
     return True
 
@@ -59,7 +67,6 @@ async def _plan(p: Pass, world: World, subject: Subject) -> Plan | Rejection | N
     """A new plan; None where it is too early for one."""
     nodes = world.nodes()
     if not world.arbiter.takes_gpus(subject.spec.hardware.accelerator):
-        world.arbiter.leave(p.key)
         return plan_on_nodes(subject, nodes=nodes)
     if nodes is None and not world.arbiter.is_stated:
         return _NODES_UNKNOWN
@@ -67,39 +74,27 @@ async def _plan(p: Pass, world: World, subject: Subject) -> Plan | Rejection | N
         p.found(ConditionType.PLANNED, None, "Waiting", "the plans of all other objects are read first")
         p.again_in(UNSEEN_SECONDS)
         return None
+    deployment = own_child(p, world, DEPLOYMENT, p.owner.name)
     contender = contender_of(
         subject,
         key="/".join(p.key),
         created=str(p.body["metadata"].get("creationTimestamp", "")),
         priority=world.hardware.priority(subject.spec.template.priority_class_name),
         surges=world.hardware.bound_pods(p.key) > 0,
+        in_force=plan_in_force(p, world, deployment)[0],
     )
     if isinstance(contender, Rejection):
         return contender
-    p.contends = True
-    return await world.arbiter.outcome(p.key, contender)
-
-
-def _reserve(p: Pass, world: World, spec: Spec, plan: Plan) -> None:
-    """The plan's pods have first call on their devices, until they have them."""
-    if plan.gpu is None:
-        world.arbiter.leave(p.key)
-        return
-    accepted = Accepted(
-        plan_hash=p.plan_hash,
-        pool=plan.pool,
-        pods=spec.wanted_replicas * plan.gpu.nodes_per_replica,
-        devices=plan.gpu.devices_per_pod,
-        priority=world.hardware.priority(spec.template.priority_class_name),
-        created=str(p.body["metadata"].get("creationTimestamp", "")),
-        placement=placement_of(spec),
-    )
-    world.arbiter.accept(p.key, accepted)
+    outcome = await world.arbiter.outcome(p.key, contender)
+    p.contends = isinstance(outcome, Rejection)
+    return outcome
 
 
 def _rejected(p: Pass, world: World, rejection: Rejection) -> bool:
-    if rejection.reason in NEEDS_ROOM:
+    if p.contends or rejection.reason in NEEDS_ROOM:
         world.waiting_for_room.add(p.key)
+    else:
+        world.waiting_for_room.discard(p.key)
     p.found(ConditionType.PLANNED, False, rejection.reason, rejection.message)
     return False
 

@@ -128,11 +128,8 @@ async def _start(
     p: Pass, world: World, *, spec: Spec, reading: Reading, inspection: Inspection
 ) -> Known | None:
     wait = inspection.retry_at - world.clock.monotonic()
-    nodes, where = world.nodes(), placement_of(spec)
-    selection, tolerated = (
-        select_nodes(nodes, placement=where),
-        tolerated_taints(nodes or (), placement=where),
-    )
+    selection = select_nodes(world.nodes(), placement=placement_of(spec))
+    tolerated = _tolerated(world, spec)
     if inspection.failure is not None and wait > 0:
         p.again_in(wait)
     elif inspection.starting:
@@ -153,6 +150,15 @@ async def _start(
             inspection.starting = False
     _tell(p, inspection, inspection.failure)
     return None
+
+
+def _tolerated(world: World, spec: Spec) -> tuple[str, ...]:
+    """Keys of taints that the pod is to tolerate. Where nodes may not be read, but devices are stated, any of
+    their nodes may have one."""
+    nodes = world.nodes()
+    if nodes is None:
+        return world.arbiter.stated_resources(spec.hardware.accelerator)
+    return tolerated_taints(nodes, placement=placement_of(spec))
 
 
 def _no_node(p: Pass, world: World, selection: NodeSelection) -> None:

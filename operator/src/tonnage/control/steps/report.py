@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 
 from tonnage.api.base import GROUP, KIND, VERSION
-from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT, EVENT, LLM_DEPLOYMENT, ApiError, Object
+from tonnage.cluster.port import DEPLOYMENT, EVENT, LLM_DEPLOYMENT, ApiError, Object
 from tonnage.control.children import OwnerGoneError, own_child
+from tonnage.control.in_force import plan_in_force, replicas_in_force
 from tonnage.control.world import Pass, Telling, World
-from tonnage.planning.plan import Plan
 from tonnage.rendering.events import WARNING, transitions
 from tonnage.rendering.findings import Snapshot
-from tonnage.rendering.names import PLAN, plan_name, selector
-from tonnage.rendering.plan import read_kept
+from tonnage.rendering.names import selector
 from tonnage.rendering.quiet import News, news
 from tonnage.rendering.status import compute_status
 
@@ -66,36 +65,17 @@ def _worth_a_write(p: Pass, world: World, new: News | None) -> bool:
 
 
 def _snapshot(p: Pass, world: World, deployment: Object | None) -> Snapshot:
-    plan, plan_hash = _plan_in_force(p, world, deployment)
+    plan, plan_hash = plan_in_force(p, world, deployment)
     return Snapshot(
         generation=p.generation,
         findings=tuple(p.findings.values()),
         plan=plan,
         plan_hash=plan_hash,
-        wanted=_replicas_in_force(p, deployment),
+        wanted=replicas_in_force(p, deployment),
         deployment=deployment,
         workers=p.workers,
         selector=selector(p.owner),
     )
-
-
-def _plan_in_force(p: Pass, world: World, deployment: Object | None) -> tuple[Plan | None, str]:
-    """The plan of this pass; where the spec was refused, the one that the Deployment still runs."""
-    if p.kept is not None:
-        return p.kept.plan, p.plan_hash
-    if deployment is None:
-        return None, ""
-    plan_hash = deployment["spec"]["template"]["metadata"]["labels"].get(PLAN, "")
-    config_map = own_child(p, world, CONFIG_MAP, plan_name(p.owner, plan_hash))
-    kept = read_kept(config_map) if config_map is not None else None
-    return (kept.plan, plan_hash) if kept is not None else (None, "")
-
-
-def _replicas_in_force(p: Pass, deployment: Object | None) -> int:
-    """Of this pass; where its spec was refused, those of the Deployment: what serves is judged by its own."""
-    if p.spec is not None and (p.kept is not None or deployment is None):
-        return p.spec.wanted_replicas
-    return int(deployment["spec"].get("replicas", 1)) if deployment is not None else 0
 
 
 def _body(p: Pass, status: Object) -> Object:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Final
 
 from tonnage.engines import GpuRules
-from tonnage.gpus.inventory import Inventory, Pool, Problem, Vendor
+from tonnage.gpus.inventory import Access, Inventory, Pool, Problem, Vendor
 from tonnage.gpus.placement import Placement
 from tonnage.gpus.records import ANYWHERE, Records
 from tonnage.gpus.reservations import Need, rank, settle, take_off
@@ -19,8 +19,10 @@ from tonnage.planning.gpu.choose import plan_on_gpus
 from tonnage.planning.gpu.question import Hardware
 from tonnage.planning.plan import Demand, GpuPlan, Plan, Rejection
 
-NO_ROOM: Final = frozenset({"NotEnoughGpus", "NotEnoughMemory", "NoUsablePool", "NoRoomForSurge"})
-"""Reasons that a change of the cluster may do away with."""
+NO_ROOM: Final = frozenset(
+    {"NotEnoughGpus", "NotEnoughMemory", "NoUsablePool", "NoAccelerators", "NoRoomForSurge"}
+)
+"""Reasons that say the cluster has too little, rather than that the demand makes no sense."""
 
 _NAMED: Final = 3
 _MOST_TEXT: Final = 1024
@@ -31,7 +33,8 @@ class Contender:
     """An object that wants a plan: what is asked, where its pods may run, and its rank.
 
     `key` is `namespace/name`, `created` its creation time as the API writes it. `replicas` is how many it
-    wants. `surges`: pods of an earlier plan serve, and must until a pod of the new one does.
+    wants. `surges`: pods of an earlier plan are there, and must stay until a pod of the new one serves.
+    `in_force` is that plan, if it is known: made anew it needs no room beside itself.
     """
 
     key: str
@@ -44,6 +47,7 @@ class Contender:
     placement: Placement
     replicas: int
     surges: bool = False
+    in_force: Plan | None = None
 
     @property
     def rank(self) -> tuple[int, str, str]:
@@ -119,14 +123,19 @@ def plan_next(
     if isinstance(outcome, Rejection) or outcome.gpu is None:
         return _explained(outcome, inventory, site=site, others=others), room
     need = need_of(contender, outcome, gpu=outcome.gpu, inventory=inventory)
-    if contender.surges and not _has_room(room.left, replace(need, pods=outcome.gpu.nodes_per_replica)):
-        return _no_room_for_surge(outcome, outcome.gpu), room
+    if contender.surges and outcome != contender.in_force:
+        beside = _beside_own_pods(contender, site=site, room=room, others=others)
+        if not _has_room(beside, replace(need, pods=outcome.gpu.nodes_per_replica)):
+            return _no_room_for_surge(outcome, outcome.gpu), room
     return outcome, room.give(need)
 
 
 def need_of(contender: Contender, plan: Plan, *, gpu: GpuPlan, inventory: Inventory) -> Need:
-    """What all replicas of a plan need, on the nodes of its pool that the object may use."""
-    nodes = (node.name for pool in inventory.pools if pool.name == plan.pool for node in pool.nodes)
+    """What all replicas of a plan need, on those nodes of its pool where a pod of the object would be given
+    devices: what is free of a node may be too little main memory for it."""
+    nodes = (
+        node.name for pool in inventory.pools if pool.name == plan.pool for node in pool.nodes if node.free
+    )
     return Need(
         key=contender.key,
         pool=plan.pool,
@@ -136,6 +145,14 @@ def need_of(contender: Contender, plan: Plan, *, gpu: GpuPlan, inventory: Invent
         created=contender.created,
         usable=frozenset(nodes),
     )
+
+
+def _beside_own_pods(contender: Contender, *, site: Site, room: Room, others: Sequence[Need]) -> Inventory:
+    """What is free beside the pods that a roll-out leaves until new ones serve."""
+    if isinstance(site.hardware, Inventory):
+        return room.left
+    rolled_out = site.hardware.as_rolled_out(contender.key, replicas=contender.replicas)
+    return take_off(rolled_out.inventory(placement=contender.placement), others)
 
 
 def _has_room(left: Inventory, need: Need) -> bool:
@@ -166,8 +183,9 @@ def _explained(
     text = outcome.message
     if held and outcome.reason == "NotEnoughGpus":
         text += f"; in use: {'; '.join(held[:_NAMED])}"
-    if inventory.problems:
-        text += f"; left out: {'; '.join(_left_out(inventory.problems))}"
+    problems = [problem for problem in inventory.problems if problem.of_accelerators]
+    if problems:
+        text += f"; left out: {'; '.join(_left_out(problems))}"
     return replace(outcome, message=text[:_MOST_TEXT])
 
 
@@ -175,7 +193,11 @@ def _holders(pool: Pool, *, site: Site, others: Sequence[Need]) -> str:
     """Who has devices of a pool: pods that run, and plans whose pods are still to come."""
     held = Counter({need.key: len(need.nodes) * need.devices for need in others if need.pool == pool.name})
     if isinstance(site.hardware, Records):
-        held.update(site.hardware.devices_on(pool.resource, nodes={node.name for node in pool.nodes}))
+        nodes = {node.name for node in pool.nodes}
+        if pool.access is Access.CLAIM:
+            held.update(site.hardware.claimed_on(nodes=nodes))
+        else:
+            held.update(site.hardware.devices_on(pool.resource, nodes=nodes))
     ranked = sorted(
         ((count, key) for key, count in held.items() if count), key=lambda each: (-each[0], each[1])
     )

@@ -1,0 +1,82 @@
+"""What is in force where a pass decided nothing: the plan that the Deployment runs, and its devices."""
+
+from __future__ import annotations
+
+from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT, Object
+from tonnage.control.children import own_child
+from tonnage.control.room import Accepted
+from tonnage.control.world import Pass, World
+from tonnage.gpus.placement import Placement
+from tonnage.gpus.records import ANYWHERE
+from tonnage.planning.plan import Plan
+from tonnage.rendering.names import PLAN, plan_name
+from tonnage.rendering.plan import read_kept
+
+
+def plan_in_force(p: Pass, world: World, deployment: Object | None) -> tuple[Plan | None, str]:
+    """The plan of this pass; where there is none, the one that the Deployment still runs."""
+    if p.kept is not None:
+        return p.kept.plan, p.plan_hash
+    if deployment is None:
+        return None, ""
+    plan_hash = deployment["spec"]["template"]["metadata"]["labels"].get(PLAN, "")
+    config_map = own_child(p, world, CONFIG_MAP, plan_name(p.owner, plan_hash))
+    kept = read_kept(config_map) if config_map is not None else None
+    return (kept.plan, plan_hash) if kept is not None else (None, "")
+
+
+def replicas_in_force(p: Pass, deployment: Object | None) -> int:
+    """Of this pass; where its spec was refused, those of the Deployment: what serves is judged by its own."""
+    if p.spec is not None and (p.kept is not None or deployment is None):
+        return p.spec.wanted_replicas
+    return int(deployment["spec"].get("replicas", 1)) if deployment is not None else 0
+
+
+def keep_devices(p: Pass, world: World) -> None:
+    """Where no plan was made, the one before stays in force: its pods keep their first call on their devices.
+
+    A process that has just started does not know it from a pass of its own, and asks the Deployment.
+    """
+    if p.kept is not None or world.arbiter.holds(p.key):
+        return
+    deployment = own_child(p, world, DEPLOYMENT, p.owner.name)
+    plan, plan_hash = plan_in_force(p, world, deployment)
+    if plan is None or deployment is None:
+        return
+    pod = deployment["spec"]["template"]["spec"]
+    accept_plan(
+        p,
+        world,
+        plan=plan,
+        plan_hash=plan_hash,
+        replicas=replicas_in_force(p, deployment),
+        priority_class=pod.get("priorityClassName"),
+        # the spec may say something else by now
+        placement=ANYWHERE,
+    )
+
+
+def accept_plan(
+    p: Pass,
+    world: World,
+    *,
+    plan: Plan,
+    plan_hash: str,
+    replicas: int,
+    priority_class: str | None,
+    placement: Placement,
+) -> None:
+    """A plan is in force: its pods have first call on their devices, until they have them."""
+    if plan.gpu is None:
+        world.arbiter.leave(p.key)
+        return
+    accepted = Accepted(
+        plan_hash=plan_hash,
+        pool=plan.pool,
+        pods=replicas * plan.gpu.nodes_per_replica,
+        devices=plan.gpu.devices_per_pod,
+        priority=world.hardware.priority(priority_class),
+        created=str(p.body["metadata"].get("creationTimestamp", "")),
+        placement=placement,
+    )
+    world.arbiter.accept(p.key, accepted)

@@ -1,0 +1,217 @@
+"""The decision in a pass: which objects hold devices, also where nothing new may be decided."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tonnage.api.status import ConditionType
+from tonnage.cluster.port import BY_KIND, LLM_DEPLOYMENT, NODE, POD
+from tonnage.control import reconcile as passes
+from tonnage.control.hardware import Hardware
+from tonnage.control.queue import Key
+from tonnage.control.reconcile import reconcile
+from tonnage.control.steps.decide import decide_plan
+from tonnage.control.store import Store
+from tonnage.control.world import Clock, Known, Pass, World
+from tonnage.models import ResolvedModel
+from tonnage.rendering.children import build_children
+from tonnage.rendering.inspection import reading_of
+from tonnage.rendering.names import Owner
+from unit.control.test_room import bound
+from unit.gpus import clusters
+from unit.planning.gpu.samples import LLAMA_8B
+from unit.rendering.samples import SETTINGS, spec
+
+GPUS = {"hardware": {"accelerator": "GPU", "parallelism": {"tensor": 8}}, "workload": {"contextLength": 4096}}
+
+
+class Room:
+    """A world of one node with eight devices; passes decide, and bring nothing about."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.again: list[Key] = []
+        self.versions = itertools.count(1)
+        self.world = self._new_world()
+        self.objects: dict[Key, Mapping[str, Any]] = {}
+        self.last: Pass | None = None
+        monkeypatch.setattr(passes, "_decide_and_bring", self._decide)
+        monkeypatch.setattr(passes, "LOOKING", ())
+
+    def _new_world(self) -> World:
+        hardware = Hardware(changed=lambda: None)
+        hardware.put(NODE, clusters.body("Node", "h100-0"))
+        return World(
+            cluster=None,  # type: ignore[arg-type]
+            scraper=None,  # type: ignore[arg-type]
+            store=Store(touched=lambda _key, _first: None),
+            hardware=hardware,
+            settings=SETTINGS,
+            clock=Clock(monotonic=lambda: 0.0, now=lambda: "2026-01-01T00:00:00Z"),
+            room_changed=lambda: self.again.extend(self.world.waiting_for_room),
+        )
+
+    async def _decide(self, p: Pass, world: World) -> None:
+        self.last = p
+        fields = self.objects[p.key]
+        if "refused" in fields:
+            return
+        p.spec = spec(**fields)
+        p.reading = reading_of(p.spec, annotations={})
+        p.known = Known(model=ResolvedModel(profile=LLAMA_8B, revision="abcdef0"), refreshed="")
+        await decide_plan(p, world)
+
+    def put(self, name: str, **fields: Any) -> None:
+        """An object with this spec."""
+        key = ("ns", name)
+        self.objects[key] = fields
+        self.world.store.put(LLM_DEPLOYMENT, self._body(name))
+
+    def _body(self, name: str) -> dict[str, Any]:
+        version = next(self.versions)
+        meta = {"namespace": "ns", "name": name, "uid": name, "generation": version}
+        meta["resourceVersion"] = str(version)
+        return {"kind": "LLMDeployment", "metadata": meta}
+
+    def planned(self, name: str) -> tuple[bool | None, str, str]:
+        """Status, reason and message of Planned after a pass."""
+        asyncio.run(reconcile(("ns", name), self.world))
+        assert self.last is not None
+        found = self.last.findings[ConditionType.PLANNED]
+        return found.status, found.reason, found.message
+
+    def passed(self, name: str) -> None:
+        """A pass of an object whose spec is refused before anything is planned."""
+        asyncio.run(reconcile(("ns", name), self.world))
+
+    def restart_with(self, name: str, *, replicas: int) -> None:
+        """Another process, which finds what this one deployed for the last object."""
+        assert self.last is not None
+        kept = self.last.kept
+        assert kept is not None
+        children = build_children(
+            kept,
+            plan_hash=self.last.plan_hash,
+            spec=spec(**self.objects["ns", name], replicas=replicas),
+            owner=Owner(namespace="ns", name=name, uid=name),
+            settings=SETTINGS,
+        )
+        self.world = self._new_world()
+        for child in children:
+            child["metadata"]["resourceVersion"] = "1"
+            self.world.store.put(BY_KIND[child["kind"]], child)
+        for other in self.objects:
+            self.world.store.put(LLM_DEPLOYMENT, self._body(other[1]))
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> Room:
+    return Room(monkeypatch)
+
+
+def test_a_plan_holds_its_devices_and_the_next_is_told_by_whom(room: Room) -> None:
+    room.put("a", **GPUS)
+    assert room.planned("a")[:2] == (True, "Planned")
+    room.put("b", **GPUS)
+    status, reason, message = room.planned("b")
+    assert (status, reason) == (False, "NotEnoughGpus")
+    assert "8 by ns/a" in message
+    assert room.world.waiting_for_room == {("ns", "b")}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"refused": True},
+        {**GPUS, "workload": {"contextLength": 10_000_000}},
+        {**GPUS, "template": {"resources": {"memory": "1Gi"}}},
+        # there is no CPU node
+        {"hardware": {"accelerator": "CPU"}},
+    ],
+    ids=["refused", "no such plan", "too little memory", "no CPU node"],
+)
+@pytest.mark.parametrize("restarted", [False, True])
+def test_the_plan_in_force_of_one_whose_change_came_to_nothing_keeps_its_devices(
+    room: Room, change: dict[str, Any], restarted: bool
+) -> None:
+    room.put("a", **GPUS)
+    assert room.planned("a")[0]
+    if restarted:
+        room.restart_with("a", replicas=1)
+    room.put("a", **change)
+    room.passed("a")
+    assert room.last is not None
+    assert room.last.kept is None
+    room.put("b", **GPUS)
+    status, _, message = room.planned("b")
+    assert status is False
+    assert "8 by ns/a" in message
+
+
+def test_one_that_runs_on_cpu_nodes_from_now_on_frees_its_devices(room: Room) -> None:
+    room.put("a", **GPUS)
+    assert room.planned("a")[0]
+    room.put("b", **GPUS)
+    assert room.planned("b")[0] is False
+    room.world.hardware.put(NODE, clusters.body("Node", "cpu-0"))
+    room.put("a", hardware={"accelerator": "CPU"}, workload={"contextLength": 4096, "concurrency": 1})
+    assert room.planned("a")[:2] == (True, "Planned")
+    assert ("ns", "b") in room.again
+    assert room.planned("b")[0]
+
+
+def test_no_plan_is_made_before_all_others_were_looked_at(room: Room) -> None:
+    room.put("a", **GPUS)
+    assert room.planned("a")[0]
+    room.put("b", **GPUS)
+    room.restart_with("a", replicas=1)
+    assert room.planned("b")[:2] == (None, "Waiting")
+    assert room.planned("a")[0]
+    assert "8 by ns/a" in room.planned("b")[2]
+
+
+def test_a_plan_that_came_to_nothing_keeps_no_devices(room: Room) -> None:
+    room.put("a", **GPUS, template={"resources": {"memory": "1Gi"}})
+    assert room.planned("a")[:2] == (False, "MemoryRequestTooSmall")
+    assert room.world.waiting_for_room == set()
+    room.put("b", **GPUS)
+    assert room.planned("b")[0]
+
+
+def test_where_there_is_no_accelerator_one_is_waited_for(room: Room) -> None:
+    hardware = room.world.hardware
+    body = clusters.body("Node", "h100-0")
+    hardware.remove(NODE, body)
+    room.put("a", **GPUS)
+    assert room.planned("a")[:2] == (False, "NoAccelerators")
+    assert room.world.waiting_for_room == {("ns", "a")}
+    hardware.put(NODE, body)
+    assert room.planned("a")[0]
+    assert room.world.waiting_for_room == set()
+
+
+def test_where_nodes_may_not_be_read_it_is_said_what_to_set(room: Room) -> None:
+    room.world.nodes_readable = lambda: False
+    room.put("a", **GPUS)
+    status, reason, message = room.planned("a")
+    assert (status, reason) == (False, "NodesUnknown")
+    assert "rbac.nodes" in message
+    assert "inventory.pools" in message
+
+
+def test_a_new_plan_waits_for_room_beside_pods_that_serve_unless_they_may_go_down(room: Room) -> None:
+    room.put("a", **GPUS)
+    assert room.planned("a")[0]
+    assert room.last is not None
+    first = room.last.plan_hash
+    room.world.hardware.put(POD, bound("a-0", gpus=8, plan=first))
+    larger = {**GPUS, "workload": {"contextLength": 8192}}
+    room.put("a", **larger)
+    assert room.planned("a")[:2] == (False, "NoRoomForSurge")
+    room.put("a", **larger, rollout={"allowDowntime": True})
+    assert room.planned("a")[0]
+    assert room.last.plan_hash != first
