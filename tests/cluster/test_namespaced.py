@@ -22,8 +22,9 @@ from cluster.operator_process import (
 from harness.chart import NAMESPACE
 from harness.cluster import Cluster
 from harness.models_volume import make_claim
-from harness.simulation import inspections_end
+from harness.simulation import add_nodes, inspections_end
 from harness.waiting import wait_until
+from unit.gpus import clusters
 
 pytestmark = pytest.mark.cluster
 PORT = HEALTH_PORT
@@ -126,6 +127,40 @@ def test_without_nodes_nothing_new_is_planned_and_it_is_said_plainly(places: Clu
         assert operator.page("/healthz")
         assert refused(places, release, after=start) == []
     places.delete("llmdep", "unseen", namespace=ONE)
+
+
+def test_without_nodes_plans_are_made_for_the_gpus_that_are_stated(places: Cluster) -> None:
+    """One node of one GPU, tainted as such nodes are; the operator never sees it."""
+    node = clusters.body("Node", "h100-0")
+    node["metadata"]["labels"]["room"] = ONE
+    product = node["metadata"]["labels"][f"{clusters.GPU}.product"]
+    stated = {"nodes": "1", "devicesPerNode": "1", "nodeCPU": "100", "nodeMemory": "1000Gi"}
+    stated |= {"product": product, r"nodeLabels.nvidia\.com/gpu\.product": product}
+    values = tuple(f"inventory.pools[0].{name}={value}" for name, value in stated.items())
+    unseeing = serving("stated", ONE, nodes=False)
+    release = Release(unseeing.name, (*unseeing.values, *values))
+    start = places.audit.position()
+    gpu = {"hardware": {"accelerator": "GPU"}, "template": {"nodeSelector": {"room": ONE}}}
+    with ExitStack() as stack:
+        add_nodes(places, node)
+        stack.callback(lambda: places.remove(node))
+        run(places, stack, release, port=PORT)
+        places.apply(llm("first", **gpu), namespace=ONE)
+        wait_for(places, "Available", "True", namespace=ONE, name="first")
+        places.apply(llm("second", **gpu), namespace=ONE)
+        found = wait_for(places, "Planned", "False", namespace=ONE, name="second", reason="NotEnoughGpus")
+        assert f"1 by {ONE}/first" in found["message"]
+        places.delete("llmdep", "first", namespace=ONE)
+        wait_for(places, "Available", "True", namespace=ONE, name="second")
+        (pod,) = (
+            pod
+            for pod in places.find("pods", namespace=ONE, labels="tonnage.dev/deployment=second")
+            if pod["metadata"]["labels"]["tonnage.dev/component"] == "worker"
+        )
+        assert pod["spec"]["nodeName"] == "h100-0"
+        assert refused(places, release, after=start) == []
+        places.delete("llmdep", "second", namespace=ONE)
+        places.kubectl("delete", "pods", "--all", "-n", ONE, "--grace-period=0", "--force")
 
 
 def test_nodes_that_are_forbidden_all_the_same_are_said_and_seen_once_granted(places: Cluster) -> None:

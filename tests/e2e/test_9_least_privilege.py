@@ -19,6 +19,7 @@ from harness.restricted import SeenPods, faults
 from harness.rights import Grant, granted, used
 from harness.steps import say
 from harness.waiting import wait_until
+from unit.gpus import clusters
 
 pytestmark = pytest.mark.e2e
 START_SECONDS = 600
@@ -34,6 +35,7 @@ def asked(cluster: Cluster, namespace: str, started_at: int) -> list[Request]:
     _a_plan_replaces_another(cluster, namespace)
     _edits_by_hand_are_reverted(cluster, namespace)
     _a_failed_inspection_is_repeated(cluster, namespace)
+    _templates_of_claims_come_and_go_with_their_plans(cluster, namespace)
     _the_lease_is_lost_made_anew_and_given_up(cluster)
     return cluster.audit.requests(after=started_at, user=OPERATOR)
 
@@ -90,6 +92,45 @@ def _a_failed_inspection_is_repeated(cluster: Cluster, namespace: str) -> None:
         return uid(cluster, "job", first["name"], namespace=namespace) not in ("", first["uid"])
 
     wait_until("another inspection", anew, seconds=300)
+
+
+def _templates_of_claims_come_and_go_with_their_plans(cluster: Cluster, namespace: str) -> None:
+    """The node gets a GPU on paper. No worker is wanted, since none could start."""
+    published = _a_gpu_to_claim(cluster)
+    cluster.apply(*published)
+    try:
+        body = llm("claims", hardware={"accelerator": "GPU"}, replicas=0)
+        cluster.apply(body, namespace=namespace)
+        name = _template(cluster, namespace)
+        _a_lost_label_is_mended(cluster, "resourceclaimtemplates", name, namespace=namespace)
+        body["spec"]["workload"]["concurrency"] = 12
+        cluster.apply(body, namespace=namespace)
+        wait_until(
+            "the template of the old plan to be pruned",
+            lambda: not uid(cluster, "resourceclaimtemplates", name, namespace=namespace),
+            seconds=120,
+        )
+        assert _template(cluster, namespace) != name
+        cluster.delete("llmdep", "claims", namespace=namespace)
+    finally:
+        cluster.remove(*published)
+
+
+def _template(cluster: Cluster, namespace: str) -> str:
+    wait_for(cluster, "Planned", "True", namespace=namespace, name="claims", seconds=120)
+    name: str = plan_map(cluster, namespace=namespace, name="claims")["metadata"]["name"]
+    wait_until("a template", lambda: uid(cluster, "resourceclaimtemplates", name, namespace=namespace))
+    return name
+
+
+def _a_gpu_to_claim(cluster: Cluster) -> list[dict[str, Any]]:
+    """What a driver for ResourceClaims would publish of one GPU of the node."""
+    node = cluster.kubectl("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}")
+    found = clusters.body("ResourceSlice", "dra-0-gpu.nvidia.com-x7k2p")
+    pool = {**found["spec"]["pool"], "name": node}
+    spec = {**found["spec"], "nodeName": node, "pool": pool, "devices": found["spec"]["devices"][:1]}
+    published = {**found, "metadata": {"name": f"{node}-gpu"}, "spec": spec}
+    return [clusters.body("DeviceClass", "gpu.nvidia.com"), published]
 
 
 def _the_lease_is_lost_made_anew_and_given_up(cluster: Cluster) -> None:
