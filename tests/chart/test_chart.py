@@ -15,7 +15,9 @@ import yaml
 from harness.paths import BIN, REPOSITORY
 from harness.restricted import faults
 from harness.rights import granted
+from tonnage.api.static_inventory import read_static
 from tonnage.control.config import read_config
+from tonnage.gpus.inventory import Inventory
 from tonnage.rendering.names import COMPONENT, MANAGED_BY, MANAGER, WORKER
 from tonnage.rendering.settings import WORKER_PORT, HubSettings
 
@@ -138,8 +140,13 @@ def test_with_names_each_namespace_has_the_same_role_and_the_cluster_nodes_alone
     }
     namespaced = wide["ClusterRole", "", name]
     assert found["Role", "team-a", name] == found["Role", "team-b", name] == namespaced
-    nodes = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}]
-    assert found["ClusterRole", "", f"{name}:nodes"] == nodes
+    # of no namespace, so no Role can grant them
+    of_nodes = {"": ["nodes"], "resource.k8s.io": ["resourceslices", "deviceclasses"]}
+    of_nodes["scheduling.k8s.io"] = ["priorityclasses"]
+    assert found["ClusterRole", "", f"{name}:nodes"] == [
+        {"apiGroups": [group], "resources": resources, "verbs": ["list", "watch"]}
+        for group, resources in of_nodes.items()
+    ]
 
 
 def test_without_nodes_a_namespaced_release_has_no_cluster_role(helm: Path) -> None:
@@ -272,6 +279,8 @@ def test_the_hub_and_the_way_there_reach_the_operator(helm: Path) -> None:
         "imagePullSecrets={registry}",
         "affinity.node.x=1",
         "crds.enabled=perhaps",
+        "inventory.pools[0].product=L40S",
+        "inventory.prices.L40S=-1",
     ],
 )
 def test_a_wrong_value_is_refused(helm: Path, setting: str) -> None:
@@ -286,6 +295,24 @@ def typos(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:
         yield ".".join((*path, f"{key}x")) + "=1"
         if isinstance(value, dict) and value:
             yield from typos(value, (*path, key))
+
+
+def test_every_field_of_a_stated_pool_is_taken_by_the_schema_and_by_the_operator(helm: Path) -> None:
+    pools = [
+        {"product": "Own", "vendor": "NVIDIA", "memory": "40Gi", "computeCapability": "9.0"},
+        {"product": "L40S", "resource": "nvidia.com/gpu.shared", "sharing": {"mode": "MPS", "clients": 2}},
+        {"product": "NVIDIA-A100-SXM4-40GB", "migProfile": "1g.5gb"},
+    ]
+    base = {"nodes": 2, "devicesPerNode": 4, "nodeCPU": 30.5, "nodeMemory": "120Gi"}
+    stated = [{**base, "nodeLabels": {"pool": str(at)}, **pool} for at, pool in enumerate(pools)]
+    inventory = {"pools": stated, "prices": {"L40S": "0.8", "Own": 2}}
+    done = template(helm, "--set-json", f"inventory={json.dumps(inventory)}")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(variables(list(yaml.safe_load_all(done.stdout)))["TONNAGE_INVENTORY"])
+    assert told == inventory
+    assert isinstance(read_static(told), Inventory), read_static(told)
+    fields = json.loads((CHART / "values.schema.json").read_text())["properties"]["inventory"]["properties"]
+    assert {name for pool in stated for name in pool} == set(fields["pools"]["items"]["properties"])
 
 
 def test_a_typo_in_any_value_is_refused(helm: Path) -> None:
