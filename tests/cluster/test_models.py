@@ -181,6 +181,24 @@ def test_a_failed_reading_is_said_to_all_who_wait_and_another_model_is_read_at_o
     deployed(cluster, space, "a")
 
 
+def test_a_failed_reading_whose_job_lost_its_labels_is_repeated_all_the_same(
+    cluster: Cluster, operator: OperatorProcess, space: str
+) -> None:
+    """The Job is found again when the pause is over; no event tells then that it has ended long since."""
+    cluster.apply(llm(model=HUB), namespace=space)
+    answer(cluster, space, '{"error": {"reason": "RevisionUnknown", "message": "set model.revision"}}')
+    wait_for(cluster, "ModelResolved", "False", namespace=space, reason="RevisionUnknown")
+    (job,) = wait_until("the Job to end", lambda: ended_jobs(cluster, space))
+    foreign = {"metadata": {"labels": {"app.kubernetes.io/managed-by": "somebody"}}}
+    cluster.patch("job", job["metadata"]["name"], foreign, namespace=space)
+    answer(cluster, space, inspected(FIRST))
+    deployed(cluster, space)
+
+
+def ended_jobs(cluster: Cluster, space: str) -> list[dict[str, Any]]:
+    return [job for job in cluster.find("jobs", namespace=space) if job["status"].get("completionTime")]
+
+
 def test_a_missing_secret_is_said_with_the_command_that_makes_it(
     cluster: Cluster, operator: OperatorProcess, space: str
 ) -> None:

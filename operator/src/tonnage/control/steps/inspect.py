@@ -148,6 +148,10 @@ async def _start(
             await apply_children(p, world, [job])
         finally:
             inspection.starting = False
+        found = own_child(p, world, JOB, job["metadata"]["name"])
+        if found is not None and _has_ended(found):
+            # it was there, without its labels: no event will tell of its end
+            p.again_in(0)
     _tell(p, inspection, inspection.failure)
     return None
 
