@@ -46,7 +46,7 @@ _FIELDS: Final = tuple(units())
 _KINDS: Final = (PLANNED,) * 5 + (REFUSED,) * 2 + (INVALID,)
 # one field that makes an object refused, for each step of the operator that may refuse
 _REFUSED: Final[Sequence[tuple[str, Any]]] = (
-    ("cache.sharing", {"mode": "Pool", "pool": {}}),
+    ("cache.offload", {"mode": "Fixed", "fixed": {"hostMemory": "1Gi"}}),
     ("engine.extraArgs", ["--max-model-len=9"]),
     ("engine.env", [{"name": "VLLM_CPU_KVCACHE_SPACE", "value": "4"}]),
     ("engine.version", "0.1.0"),

@@ -106,6 +106,7 @@ class Room:
             self.world.store.put(BY_KIND[child["kind"]], child)
         for other in self.objects:
             self.world.store.put(LLM_DEPLOYMENT, self._body(other[1]))
+        self.world.unseen = set(self.objects)
 
 
 @pytest.fixture
@@ -172,6 +173,19 @@ def test_no_plan_is_made_before_all_others_were_looked_at(room: Room) -> None:
     assert room.planned("b")[:2] == (None, "Waiting")
     assert room.planned("a")[0]
     assert "8 by ns/a" in room.planned("b")[2]
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_an_object_that_is_made_later_or_leaves_keeps_no_other_waiting(room: Room, deleted: bool) -> None:
+    room.put("a", **GPUS)
+    if deleted:
+        room.world.unseen = {("ns", "a")}
+        body = room.world.store.objects["ns", "a"]
+        body["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "resourceVersion": "99"}
+        room.world.store.put(LLM_DEPLOYMENT, body)
+        room.passed("a")
+    room.put("b", **GPUS)
+    assert room.planned("b")[:2] == (True, "Planned")
 
 
 def test_a_plan_that_came_to_nothing_keeps_no_devices(room: Room) -> None:

@@ -154,8 +154,8 @@ def test_another_accelerator_that_is_asked_for_replaces_a_plan(asked_for: str, k
 def test_what_is_said_of_hardware_replaces_a_plan_on_gpus_and_is_refused_on_cpu_nodes(
     fields: dict[str, Any],
 ) -> None:
-    first = on_gpus(subject())
-    assert standing(subject(**fields), before=[(first.kept, first.plan_hash)]) is None
+    for first in (on_gpus(subject()), made(subject())):
+        assert standing(subject(**fields), before=[(first.kept, first.plan_hash)]) is None
     refused = plan_on_nodes(subject(**fields), nodes=[node()])
     assert isinstance(refused, Rejection)
     (section,) = fields

@@ -209,6 +209,7 @@ class Process:
     async def _lead(self) -> None:
         await self.listed()
         await self.leader.acquire()
+        self._world.unseen = set(self.store.objects)
         for number in range(WORKERS):
             self._spawn(self._work(), name=f"worker {number}")
         self._spawn(self._resync(), name="resync")
@@ -226,7 +227,7 @@ class Process:
     async def _pass(self, key: Key) -> None:
         if not self._knows(key[0]):
             # what is not seen would be taken for missing; the plans of others do not wait for it
-            self._world.looked_at.add(key)
+            self._world.unseen.discard(key)
             self.queue.add_after(key, seconds=UNKNOWN_SECONDS)
             return
         try:
@@ -239,7 +240,7 @@ class Process:
         except Exception:
             self.metrics.reconciles.labels("bug").inc()
             logger.exception("pass failed by a bug in Tonnage", extra={"object": "/".join(key)})
-            self._world.looked_at.add(key)
+            self._world.unseen.discard(key)
             self.queue.add_failed(key)
         else:
             self.metrics.reconciles.labels("ok").inc()

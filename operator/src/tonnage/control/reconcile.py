@@ -47,7 +47,7 @@ async def reconcile(key: Key, world: World) -> float | None:
     if not p.contends:
         world.arbiter.withdraw(key)
     keep_devices(p, world)
-    world.looked_at.add(key)
+    world.unseen.discard(key)
     if error is not None:
         raise error
     if p.kept is not None and not p.requeue:

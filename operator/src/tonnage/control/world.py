@@ -152,7 +152,8 @@ class World:
     inspections: dict[tuple[str, str], Inspection] = field(default_factory=dict)
     memories: dict[Key, Memory] = field(default_factory=dict)
     waiting_for_room: set[Key] = field(default_factory=set)
-    looked_at: set[Key] = field(default_factory=set)
+    # objects that were there when this process took the lead and had no pass yet: their plans are not known
+    unseen: set[Key] = field(default_factory=set)
     room_changed: Callable[[], None] = lambda: None
     arbiter: Arbiter = field(init=False)
 
@@ -163,10 +164,6 @@ class World:
     def nodes(self) -> tuple[Node, ...] | None:
         """All nodes as last seen; None where they may not be read."""
         return self.hardware.nodes if self.nodes_readable() else None
-
-    def all_looked_at(self, *, but: Key) -> bool:
-        """Had every other object its first pass? Before that it is not known which plans are in force."""
-        return all(key in self.looked_at for key in self.store.objects if key != but)
 
     def memory(self, key: Key, *, uid: str) -> Memory:
         """The memory of an object; one that had its name before leaves nothing in it."""
@@ -186,7 +183,7 @@ class World:
             self.models.pop((key[0], memory.reading.attempt), None)
             self.end_inspection(key[0], memory.reading)
         self.waiting_for_room.discard(key)
-        self.looked_at.discard(key)
+        self.unseen.discard(key)
         self.arbiter.leave(key)
 
     def forget_all(self) -> None:

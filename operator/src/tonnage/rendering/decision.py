@@ -117,9 +117,11 @@ def contender_of(
 
 
 def _accelerators(spec: Spec) -> tuple[Accelerator, ...]:
-    """What plans may be for: a plan that was made stays, also where the cluster has got GPUs since."""
+    """What plans may be for: one that was made stays, also where the cluster has got GPUs since. One on CPU
+    nodes does not where the spec says what means nothing there."""
     stated = spec.hardware.accelerator
-    return tuple(Accelerator) if stated is None else (stated,)
+    possible = tuple(Accelerator) if stated is None else (stated,)
+    return tuple(each for each in possible if each is Accelerator.GPU or not _only_on_gpus(spec))
 
 
 def _is_for(kept: str, inputs: Sequence[str], *, replan: str) -> bool:

@@ -70,7 +70,7 @@ async def _plan(p: Pass, world: World, subject: Subject) -> Plan | Rejection | N
         return plan_on_nodes(subject, nodes=nodes)
     if nodes is None and not world.arbiter.is_stated:
         return _NODES_UNKNOWN
-    if not world.all_looked_at(but=p.key):
+    if world.unseen - {p.key}:
         p.found(ConditionType.PLANNED, None, "Waiting", "the plans of all other objects are read first")
         p.again_in(UNSEEN_SECONDS)
         return None
