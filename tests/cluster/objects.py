@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from harness.cluster import Cluster
 from harness.waiting import wait_until
 from tonnage.cluster.inspected import encode
 from tonnage.models import ResolvedModel
 from unit.models.samples import profile_of, smollm2_config
+
+# refused by this version of the operator, as a cache
+NOT_BUILT: Final = {"offload": {"mode": "Fixed", "fixed": {"hostMemory": "1Gi"}}}
 
 
 def llm(name: str = "chat", **spec: Any) -> dict[str, Any]:

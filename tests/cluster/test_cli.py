@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.command_line import tonnage
-from cluster.objects import deployed, llm, wait_for
+from cluster.objects import NOT_BUILT, deployed, llm, wait_for
 from cluster.operator_process import OperatorProcess
 from harness.cluster import Cluster
 from harness.waiting import wait_until
@@ -91,7 +91,7 @@ def test_a_change_is_foretold(cluster: Cluster, operator: OperatorProcess, names
         ({"template": {"resources": {"memory": "1Gi"}}}, "Planned", 3),
         ({"engine": {"version": "0.1.0"}}, "Planned", 3),
         ({"cache": {"dtype": "int8_per_token_head"}}, "Planned", 3),
-        ({"quality": "Economy"}, "Accepted", 3),
+        ({"cache": NOT_BUILT}, "Accepted", 3),
         ({"engine": {"extraArgs": ["--max-model-len=9"]}}, "Accepted", 3),
     ],
     ids=range(8),
@@ -136,14 +136,14 @@ def test_explain_a_refused_change_says_that_the_old_plan_serves(
     cluster.apply(llm(), namespace=namespace)
     deployed(cluster, namespace)
     plan = in_force(cluster, namespace)["hash"]
-    cluster.apply(llm(quality="Economy"), namespace=namespace)
+    cluster.apply(llm(cache=NOT_BUILT), namespace=namespace)
     wait_for(cluster, "Accepted", "False", namespace=namespace)
     told = tonnage(cluster, "explain", "chat", "-n", namespace)
     assert told.code == 3
     assert (
         f"plan {plan} for vLLM 0.32.0, made for the spec as it was before: it goes on serving" in told.words
     )
-    foretold = tonnage(cluster, "plan", "-f", "-", "-n", namespace, stdin=llm(quality="Economy"))
+    foretold = tonnage(cluster, "plan", "-f", "-", "-n", namespace, stdin=llm(cache=NOT_BUILT))
     assert f"plan {plan} is in force: what it serves goes on" in foretold.words
 
 

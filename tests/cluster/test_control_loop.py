@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cluster.objects import condition, deployed, generation, llm, plan_map, uid, wait_for
+from cluster.objects import NOT_BUILT, condition, deployed, generation, llm, plan_map, uid, wait_for
 from cluster.operator_process import ACCOUNT, OperatorProcess
 from harness.cluster import Cluster
 from harness.simulation import add_node, remove_node
@@ -15,8 +15,6 @@ from harness.waiting import wait_until
 pytestmark = pytest.mark.cluster
 CHILDREN = ("deployment", "service", "poddisruptionbudget", "configmap", "job")
 OURS = "app.kubernetes.io/managed-by=tonnage"
-# refused by this version of the operator
-SHARED = {"sharing": {"mode": "Pool", "pool": {}}}
 
 
 def children(cluster: Cluster, namespace: str) -> list[tuple[str, str]]:
@@ -195,7 +193,7 @@ def test_what_was_deployed_is_healed_while_a_change_is_refused(
     cluster.apply(llm(), namespace=namespace)
     wait_for(cluster, "Available", "True", namespace=namespace)
     plan = plan_map(cluster, namespace=namespace)["metadata"]["name"]
-    cluster.apply(llm(cache=SHARED), namespace=namespace)
+    cluster.apply(llm(cache=NOT_BUILT), namespace=namespace)
     wait_for(cluster, "Accepted", "False", namespace=namespace, reason="NotSupportedYet")
     for kind, name in (("configmap", plan), ("service", "chat"), ("deployment", "chat")):
         cluster.delete(kind, name, namespace=namespace)
@@ -213,7 +211,7 @@ def test_an_object_made_anew_with_a_refused_spec_makes_nothing_of_the_old_one(
     cluster.apply(llm(), namespace=namespace)
     wait_for(cluster, "Available", "True", namespace=namespace)
     cluster.delete("llmdep", "chat", namespace=namespace)
-    cluster.apply(llm(cache=SHARED), namespace=namespace)
+    cluster.apply(llm(cache=NOT_BUILT), namespace=namespace)
     wait_for(cluster, "Accepted", "False", namespace=namespace, reason="NotSupportedYet")
     wait_until("nothing to be left", lambda: not children(cluster, namespace), seconds=60)
     time.sleep(3)
@@ -283,7 +281,7 @@ def test_a_refused_change_leaves_what_serves_and_mending_it_goes_on(
     before = generation(cluster, namespace)
     for bad, kind, reason in (
         ({"workload": {"contextLength": 1_000_000}}, "Planned", "ContextTooLong"),
-        ({"cache": SHARED}, "Accepted", "NotSupportedYet"),
+        ({"cache": NOT_BUILT}, "Accepted", "NotSupportedYet"),
         ({"cache": {"dtype": "int8_per_token_head"}}, "Planned", "UnsupportedKvDtype"),
         ({"engine": {"extraArgs": ["--max-model-len=9"]}}, "Accepted", "PinnedByPlan"),
         ({"engine": {"version": "0.1.0"}}, "Planned", "UnknownEngineVersion"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cluster.objects import condition, generation, llm, plan_map, uid, wait_for
+from cluster.objects import NOT_BUILT, condition, generation, llm, plan_map, uid, wait_for
 from cluster.operator_process import OperatorProcess
 from harness.cluster import Cluster
 from harness.simulated_workers import SimulatedWorkers, simulated_workers
@@ -29,8 +29,6 @@ HIGH = {
     "metadata": {"name": "gpu-objects-high"},
     "value": 1000,
 }
-# refused by this version of the operator
-SHARED = {"sharing": {"mode": "Pool", "pool": {}}}
 LARGER = {"contextLength": 4096, "concurrency": 8, "typicalTokens": 512}
 
 
@@ -304,7 +302,7 @@ def test_a_refused_spec_leaves_the_last_good_one_its_devices(room: Room) -> None
     room.put("other")
     room.waits("other")
     for fields, kind, reason in (
-        ({"cache": SHARED}, "Accepted", "NotSupportedYet"),
+        ({"cache": NOT_BUILT}, "Accepted", "NotSupportedYet"),
         ({"workload": {"contextLength": 1_000_000}}, "Planned", "ContextTooLong"),
         ({"hardware": {"accelerator": "GPU", "products": [L4]}}, "Planned", "ProductNotAllowed"),
     ):
