@@ -12,13 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from bench.peers.available import ESTIMATORS, card_of
+from tonnage.gpus.cards import card_named
 from unit.planning.failures import PREDICTED, STARTS, UNDECIDABLE, Judged, judge
 from unit.planning.left_out import without_each_model
 from unit.planning.starts import GIB, SWEEP, Start, log_rows, logged, on_h200
 
 _NAME: Final = 32
-_STATED_GIB: Final = {139: 141.0, 79: 80.0, 39: 40.0, 22: 24.0}
-"""The sizes by which these cards are sold, by whole GiB that CUDA shows."""
 Estimate = Callable[[Start], float]
 
 
@@ -58,7 +57,8 @@ def _print_table(title: str, starts: Sequence[Start], left_out: dict[str, Start]
 
 def _peer(name: str) -> Estimate:
     def estimate(start: Start) -> float:
-        stated = _STATED_GIB[int(start.total_bytes / GIB)]
+        card = card_named(start.product)
+        stated = card.stated_gb if card else round(start.total_bytes / GIB)
         return ESTIMATORS[name](card_of(start=start, stated_gib=stated))
 
     return estimate

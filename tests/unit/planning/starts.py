@@ -35,6 +35,7 @@ class Start:
     id: str
     model: str
     kind: str
+    product: str
     load: Load
     total_bytes: int
     share: float
@@ -123,6 +124,7 @@ def measured(row: dict[str, Any]) -> Start:
         id=row["id"],
         model=row["config"],
         kind=_kind(load),
+        product="H200",
         load=load,
         total_bytes=row["total_bytes"],
         share=memory["utilization"],
@@ -141,6 +143,7 @@ def logged_start(row: dict[str, str]) -> Start:
         id=row["id"],
         model=row["config"],
         kind=_kind(load),
+        product=row["product"],
         load=load,
         total_bytes=int(total),
         share=float(row["utilization"]),
