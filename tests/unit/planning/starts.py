@@ -118,6 +118,9 @@ def measured(row: dict[str, Any]) -> Start:
         graph_sizes=_sizes(memory["captured_sizes"], laid),
         rules=memory_rules_for(row["vllm"]),
         second_runner=memory["second_runner"],
+        lora_slots=row["engine"].get("max_loras", 0),
+        lora_rank=row["engine"].get("max_lora_rank", 16),
+        cold=memory.get("cold", True),
     )
     used = memory["used_after_burst"] or memory["used_at_ready"]
     return Start(
@@ -132,6 +135,7 @@ def measured(row: dict[str, Any]) -> Start:
         other_bytes=used - memory["kv"],
         activation_bytes=memory["activation"],
         non_torch_bytes=memory["non_torch"],
+        graph_bytes=memory.get("graphs"),
     )
 
 

@@ -76,7 +76,7 @@ def test_no_real_start_had_less_than_is_promised(start: Start) -> None:
 
 def test_plans_do_not_leave_much_unused_on_an_h200() -> None:
     bursts = sorted(start.unused_bytes / GIB for start in on_h200())
-    assert bursts[len(bursts) // 2] < 2.0
+    assert bursts[len(bursts) // 2] < 2.5
 
 
 def test_terms_lie_within_their_bounds() -> None:

@@ -115,7 +115,7 @@ def budget(load: Load, *, total_bytes: int) -> Budget:
         weights=_weights(load),
         activation=step.profiled,
         graphs=graphs(load),
-        burst_margin=_burst_margin(step),
+        burst_margin=_burst_margin(step, measuring=load.rules.compile_bytes),
         graphs_within=estimated_graphs(load),
         warm_up=_warm_up(step),
     )
@@ -186,17 +186,18 @@ def _latent_copies(load: Load) -> int:
     return layers * -(-shape.num_attention_heads // load.tensor) * per_head
 
 
-def _burst_margin(step: Activation) -> Term:
+def _burst_margin(step: Activation, *, measuring: int) -> Term:
     """What real requests take beyond what was profiled: the allocator holds what a forward pass and what the
-    sampler took at once, and pieces of other sizes (H200 rows, device memory after a burst: up to 1.9 GiB for
-    dense models, 4.0 for deepseek-v3-6l-fp8)."""
+    sampler took at once, pieces of other sizes, and once more what kernels that are first met then are
+    measured in (H200 rows, device memory after a burst: up to 1.9 GiB for dense models, 4.0 for
+    deepseek-v3-6l-fp8)."""
     profiled, kept = step.profiled, step.kept
     likely = max(0, step.forward.likely + step.sampler.likely - profiled.likely) + kept.likely
     both = max(0, step.forward.upper + step.sampler.upper - profiled.upper) + kept.upper
     return term(
         likely,
         lower=kept.lower,
-        upper=max(both + profiled.upper // 8 + 256 * MIB, likely),
+        upper=max(both + profiled.upper // 8 + 128 * MIB + measuring, likely),
         source="device memory after bursts: H200 rows",
     )
 

@@ -36,7 +36,7 @@ class Load:
     second_runner: bool
     lora_slots: int = 0
     lora_rank: int = 16
-    cold: bool = False
+    cold: bool = True
 
     @property
     def shape(self) -> ModelShape:
