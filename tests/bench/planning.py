@@ -78,7 +78,7 @@ def main() -> None:
         _print(name, once, rounds=ROUNDS // 3, target="")
     print("\nunused beside the KV cache if it had been planned, GiB of each device")
     _print_unused("one H200, vLLM 0.26", on_h200())
-    _print_unused("H100 by logs, vLLM 0.19, 1024 sequences", logged())
+    _print_unused("by logs, most of them H100, vLLM 0.19", logged())
 
 
 def _print(name: str, once: Callable[[], Any], *, rounds: int, target: str) -> None:
@@ -92,13 +92,13 @@ def _found(found: Plan | Rejection) -> str:
 
 
 def _print_unused(name: str, starts: Sequence[Start]) -> None:
-    unused = sorted(start.unused_bytes / GIB for start in starts)
+    unused = sorted(start.unused_bytes / GIB for start in starts if start.other_bytes is not None)
     over = [
         start.id for start in starts if start.kv_bytes is not None and start.promised_bytes > start.kv_bytes
     ]
     median = statistics.median(unused)
     print(
-        f"  {name:40} {len(starts)} starts: least {unused[0]:.2f}, median {median:.2f}, most "
+        f"  {name:40} {len(unused)} starts: least {unused[0]:.2f}, median {median:.2f}, most "
         f"{unused[-1]:.2f}; promised more at the same share than there was: {', '.join(over) or 'none'}"
     )
 

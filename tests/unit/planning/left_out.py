@@ -32,7 +32,7 @@ def _found(starts: Sequence[Start], model: str) -> Callable[[MemoryRules], Memor
     others = [start for start in starts if start.model != model and start.activation_bytes]
     logit_bytes, sampler_bytes = _sampler(others)
     old_logit_bytes = _old_sampler(others)
-    families, compiled, compile_bytes = _vectors(others)
+    families, compiled = _vectors(others)
     non_torch = _median(
         [start.non_torch_bytes for start in others if start.load.ranks == 1 and start.non_torch_bytes]
     )
@@ -50,7 +50,6 @@ def _found(starts: Sequence[Start], model: str) -> Callable[[MemoryRules], Memor
             sampler_bytes=int(sampler_bytes) if sampler_bytes is not None else rules.sampler_bytes,
             family_vectors=families,
             compiled_vectors=compiled,
-            compile_bytes=compile_bytes,
             non_torch_mib=int(non_torch / MIB) if non_torch is not None else rules.non_torch_mib,
             linked_mib=(
                 int(two / MIB) if two is not None else rules.linked_mib[0],
@@ -90,26 +89,24 @@ def _old_sampler(starts: Sequence[Start]) -> float | None:
     return median(slopes) - old[0].load.element_bytes if slopes else None
 
 
-def _vectors(starts: Sequence[Start]) -> tuple[dict[str, int], float, int]:
-    """Vectors by family, from eager starts whose peak is a dense forward pass; those of compiled models beyond
-    them, from starts that loaded what others had compiled; and bytes that compiling takes."""
+def _vectors(starts: Sequence[Start]) -> tuple[dict[str, int], float]:
+    """Vectors by family, from eager starts whose peak is a dense forward pass; those of compiled models
+    beyond them, from starts whose peak is not that of compiling."""
     families: dict[str, list[float]] = {}
-    compiled, compiling = [], []
+    compiled = []
     for start in starts:
         load, step = start.load, activation(start.load)
-        if not _forward_peak(start, step):
+        if not _forward_peak(start, step) or (load.graph_sizes and load.cold and load.rules.copies_table):
             continue
-        beyond = (start.activation_bytes or 0) - step.forward.likely
-        if not load.graph_sizes:
+        beyond = ((start.activation_bytes or 0) - step.forward.likely) / _vector(load)
+        if load.graph_sizes:
+            compiled.append(load.rules.compiled_vectors + beyond)
+        else:
             name = load.shape.architecture
             family = next((word for word in load.rules.family_vectors if name.startswith(word)), "")
-            families.setdefault(family, []).append(load.rules.vectors(name) + beyond / _vector(load))
-        elif load.cold and load.rules.compile_bytes:
-            compiling.append(beyond)
-        else:
-            compiled.append(load.rules.compiled_vectors + beyond / _vector(load))
+            families.setdefault(family, []).append(load.rules.vectors(name) + beyond)
     known = {family: round(median(found)) for family, found in families.items() if family}
-    return known, median(compiled) if compiled else 0.0, int(median(compiling)) if compiling else 0
+    return known, median(compiled) if compiled else 0.0
 
 
 def _forward_peak(start: Start, step: Activation) -> bool:

@@ -30,9 +30,8 @@ class MemoryRules:
     every other peak. `family_vectors` are hidden vectors of every token that stand beside the widest
     tensors of an eager forward pass, by the first word of the architecture, 4 for others.
     `compiled_vectors`: hidden vectors of every token that a compiled forward pass holds beyond those of an
-    eager one; `compile_bytes` are held beside it by a start that compiles, while kernels are measured
-    against each other. `non_torch_mib` are of one rank alone, `linked_mib` of each of several over NVLink:
-    two, up to four, more.
+    eager one. `copies_table`: a start that compiles copies the token table for a while. `non_torch_mib` are
+    of one rank alone, `linked_mib` of each of several over NVLink: two, up to four, more.
     """
 
     version: str
@@ -47,7 +46,7 @@ class MemoryRules:
     expert_workspace: bool
     family_vectors: Mapping[str, int]
     compiled_vectors: float
-    compile_bytes: int = 0
+    copies_table: bool = False
     non_torch_mib: int
     linked_mib: tuple[int, int, int]
 
@@ -93,10 +92,11 @@ MEMORY_0_17: Final = MemoryRules(
 # vllm/envs.py 0.21: VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS is on unless it is switched off (C115, C116).
 MEMORY_0_21: Final = replace(MEMORY_0_17, version="0.21.0", rules_version="0.21.0", graphs_within=True)
 
-# An H200: 2 bytes and 42 MiB (qwen3-8b-s1024-t2048); a vector less than eagerly where compiled code was
-# loaded (fill-8b-pinned) and 516 MiB more than that where it was made (fill-8b-control); counters of 0.15
-# GiB at 256 sequences, twice that at 512 (qwen3-8b-graph, qwen3-8b-press-bf16: memory after loading, less
-# the weights).
+# An H200: 2 bytes and 42 MiB (qwen3-8b-s1024-t2048); counters of 0.15 GiB at 256 sequences, twice that at 512
+# (qwen3-8b-graph, qwen3-8b-press-bf16: memory after loading, less the weights); a vector less than eagerly
+# where compiled code was loaded (fill-8b-pinned, fill-70b-fp8-pinned), the token table and two vectors
+# where it was made (fill-8b-control, fill-32b-control, gpt-oss-20b-graph: exact; fill-70b-fp8-control: 0.06
+# GiB more).
 MEMORY_0_26: Final = replace(
     MEMORY_0_21,
     version="0.26.0",
@@ -105,7 +105,7 @@ MEMORY_0_26: Final = replace(
     lean_sampler_bytes=42 * _MIB,
     keeps_counts=True,
     compiled_vectors=-1.0,
-    compile_bytes=516 * _MIB,
+    copies_table=True,
     non_torch_mib=234,
 )
 

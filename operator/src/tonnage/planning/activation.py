@@ -41,7 +41,7 @@ def activation(load: Load) -> Activation:
     steady = largest((warm, _profiled_sampler(load, sampler), _encoder(load)), source=warm.source)
     return Activation(
         profiled=largest(
-            (_sum(steady, workspace), _compiling(load, warm)), source="the larger of forward pass and sampler"
+            (_sum(steady, workspace), _compiling(load)), source="the larger of forward pass and sampler"
         ),
         forward=_sum(largest((warm, _encoder(load)), source=warm.source), workspace),
         sampler=_sum(sampler, workspace),
@@ -71,15 +71,20 @@ def _forward(load: Load) -> Term:
     )
 
 
-def _compiling(load: Load, warm: Term) -> Term:
-    """The forward pass of a start that compiles: with what kernels are measured against each other in, and
-    4.6 MiB for each slot of an adapter, of which one takes 79 (C157, C158, C160, C162: 1, 8, 16 and 64
-    slots). That is over before experts have a workspace: qwen3-30b-a3b-graph."""
-    if not load.graph_sizes:
+def _compiling(load: Load) -> Term:
+    """The peak of a start that compiles: its first kernel, which reads the token table, is measured on a
+    copy of it. Slots of adapters take 4.6 MiB each, of which one holds 79 (C157, C158, C160, C162: 1, 8, 16
+    and 64 of them beside a table of 742 MiB). Experts have no workspace yet: qwen3-30b-a3b-graph."""
+    if not (load.graph_sizes and load.rules.copies_table):
         return nothing()
-    more = load.rules.compile_bytes + _COLD_ADAPTERS * load.adapter_bytes
-    likely = warm.likely + (more if load.cold else 0)
-    return term(likely, lower=0, upper=warm.upper + more, source="fill-8b-control less fill-8b-pinned")
+    table = -(-load.shape.vocab_size // load.tensor) * load.shape.hidden_size * load.element_bytes
+    likely = table + 2 * _vector(load) + MIB + _COLD_ADAPTERS * load.adapter_bytes
+    return term(
+        likely if load.cold else 0,
+        lower=0,
+        upper=likely + _vector(load) + 64 * MIB,
+        source="fill-8b-control to fill-70b-fp8-control",
+    )
 
 
 def _dense(load: Load) -> float:
