@@ -99,7 +99,7 @@ def test_graphs_count_within_the_share_on_the_first_runner_of_today_alone() -> N
 def test_the_sampler_is_paid_for_whether_it_was_profiled_or_not() -> None:
     """The second runner's profile finds less, and bursts so much more: not a byte more is left for the
     cache."""
-    first, second = of(sequences=1024, second=False), of(sequences=1024, second=True)
+    first, second = (of(sequences=1024, graphs=False, second=each) for each in (False, True))
     assert second.activation.likely < first.activation.likely - GIB
     assert second.warm_up.likely > first.warm_up.likely + GIB
     assert second.kv_bytes <= first.kv_bytes
