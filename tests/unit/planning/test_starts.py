@@ -81,7 +81,7 @@ def test_plans_do_not_leave_much_unused_on_an_h200() -> None:
 
 def test_terms_lie_within_their_bounds() -> None:
     for start in (*on_h200(), *logged()):
-        found, measured = start.budget.activation, start.activation_bytes
+        found, measured = start.budget.profile, start.activation_bytes
         if measured and start.load.stages == 1:
             assert found.lower <= measured <= found.upper, start.id
         if start.graph_bytes and start.load.rules.sampler_bytes:

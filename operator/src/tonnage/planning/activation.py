@@ -21,10 +21,12 @@ _COLD_ADAPTERS: Final = 0.058
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activation:
-    """`profiled` is what the engine's own profile finds. `forward` and `sampler` are the two peaks, the
+    """`steady` is the largest peak of steps, as far as the engine's profile sees it, and `profiled` what that
+    profile finds: at a start that compiles more. `forward` and `sampler` are the two peaks, the
     sampler's whole where the profile leaves most of it out; `kept` stays allocated between steps without
     being profiled."""
 
+    steady: Term
     profiled: Term
     forward: Term
     sampler: Term
@@ -38,11 +40,11 @@ def activation(load: Load) -> Activation:
     the dense rows of 8192 tokens the forward pass's.
     """
     warm, sampler, workspace = _forward(load), _sampler(load), _expert_workspace(load)
-    steady = largest((warm, _profiled_sampler(load, sampler), _encoder(load)), source=warm.source)
+    peak = largest((warm, _profiled_sampler(load, sampler), _encoder(load)), source=warm.source)
+    steady = _sum(peak, workspace)
     return Activation(
-        profiled=largest(
-            (_sum(steady, workspace), _compiling(load)), source="the larger of forward pass and sampler"
-        ),
+        steady=steady,
+        profiled=largest((steady, _compiling(load)), source="the largest of compiling, forward, sampler"),
         forward=_sum(largest((warm, _encoder(load)), source=warm.source), workspace),
         sampler=_sum(sampler, workspace),
         kept=_kept(load),

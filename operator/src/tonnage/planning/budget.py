@@ -22,11 +22,11 @@ from tonnage.planning.term import GIB, MIB, Term, term
 class Budget:
     """All bytes of one device by purpose; `total_bytes` is what may be used of it.
 
-    `activation` is what the engine's profile finds, and `burst_margin` what requests take beyond it, with
-    what the profile leaves out. The engine counts non-torch memory, weights and activations within its
-    share (`--gpu-memory-utilization`), and `graphs_within`, its own estimate, from 0.21 on; context, bursts
-    and what graphs really take are outside it. `warm_up` is the part of `burst_margin` that a start takes
-    already.
+    `activation` is the largest peak of steps that the engine's profile sees, and `burst_margin` what
+    requests take beyond it, with what the profile leaves out. The engine counts non-torch memory, weights
+    and activations within its share (`--gpu-memory-utilization`), and `graphs_within`, its own estimate,
+    from 0.21 on; context, bursts and what graphs really take are outside it. `warm_up` is the part of
+    `burst_margin` that a start takes already.
     """
 
     total_bytes: int
@@ -38,6 +38,7 @@ class Budget:
     burst_margin: Term
     graphs_within: Term
     warm_up: Term
+    profile: Term
 
     @property
     def other_bytes(self) -> int:
@@ -70,7 +71,7 @@ class Budget:
         of the device, less what counts within it (vllm/v1/worker/gpu_worker.py `determine_available_memory`).
         """
         share = int(utilization * self.total_bytes)
-        within = (self.non_torch, self.weights, self.activation, self.graphs_within)
+        within = (self.non_torch, self.weights, self.profile, self.graphs_within)
         return Term(
             share - sum(each.upper for each in within),
             share - sum(each.likely for each in within),
@@ -113,11 +114,12 @@ def budget(load: Load, *, total_bytes: int) -> Budget:
         context=_context(load),
         non_torch=_non_torch(load),
         weights=_weights(load),
-        activation=step.profiled,
+        activation=step.steady,
         graphs=graphs(load),
         burst_margin=_burst_margin(step),
         graphs_within=estimated_graphs(load),
         warm_up=_warm_up(step),
+        profile=step.profiled,
     )
 
 
@@ -191,13 +193,13 @@ def _burst_margin(step: Activation) -> Term:
     sampler took at once, and pieces of other sizes; kernels that are first met then are measured in 256 MiB
     and more (H200 rows, device memory after a burst: up to 1.9 GiB for dense models, 4.0 for
     deepseek-v3-6l-fp8)."""
-    profiled, kept = step.profiled, step.kept
-    likely = max(0, step.forward.likely + step.sampler.likely - profiled.likely) + kept.likely
-    both = max(0, step.forward.upper + step.sampler.upper - profiled.upper) + kept.upper
+    steady, kept = step.steady, step.kept
+    likely = max(0, step.forward.likely + step.sampler.likely - steady.likely) + kept.likely
+    both = max(0, step.forward.upper + step.sampler.upper - steady.upper) + kept.upper
     return term(
         likely,
         lower=kept.lower,
-        upper=max(both + profiled.upper // 8 + 768 * MIB, likely),
+        upper=max(both + steady.upper // 2 + 256 * MIB, likely),
         source="device memory after bursts: H200 rows",
     )
 
@@ -205,8 +207,8 @@ def _burst_margin(step: Activation) -> Term:
 def _warm_up(step: Activation) -> Term:
     """What warming up takes beyond what was profiled: the whole sampler, where the profile left most of it
     out (C162 died 2 MiB short of it), and what is kept."""
-    likely = max(0, step.sampler.likely - step.profiled.likely) + step.kept.likely
-    upper = max(0, step.sampler.upper - step.profiled.likely) + step.kept.upper
+    likely = max(0, step.sampler.likely - step.steady.likely) + step.kept.likely
+    upper = max(0, step.sampler.upper - step.steady.likely) + step.kept.upper
     return term(likely, lower=step.kept.lower, upper=max(likely, upper), source="the sampler, once whole")
 
 
