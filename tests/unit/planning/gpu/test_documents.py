@@ -23,14 +23,14 @@ def test_the_worked_example() -> None:
     found = plan(FOUR, profile=LLAMA_70B, context_length=32768)
     shown, memory, needed = text("planning.md"), found.memory, 8194 * found.bytes_per_block
     assert found.gpu is not None
-    assert found.alternatives[0].why.startswith("each of 4x L40S has 6.99 GiB")
+    assert found.alternatives[0].why.startswith("each of 4x L40S has 7.38 GiB")
     for figure in (
         f"{16 * 8192 // 16} blocks of 16",
         f"{131.4165 / 4:.2f} GiB on each of four ranks, {gib(memory.weights)} with slack",
         f"context {memory.context / GIB:.2f}, non-torch {memory.non_torch / GIB:.2f}",
         f"activation {memory.activation / GIB:.2f}, burst margin {memory.burst_margin / GIB:.2f}",
         f"CUDA graphs {gib(memory.graphs)}",
-        f"{80 * 16 * 2 * 512:,} bytes a block: 10.00 GiB needed, 6.99 GiB left",
+        f"{80 * 16 * 2 * 512:,} bytes a block: 10.00 GiB needed, 7.38 GiB left",
         f"{found.bytes_per_block:,} a block, {gib(needed)} needed, and {gib(memory.kv)}",
         f"{found.blocks:,} blocks in {gib(memory.kv)}, {found.concurrency_at_typical:.2f} requests of 8192",
         f"{found.concurrency_at_context:.2f} of 32768; all of the {gib(found.gpu.device_bytes)}",
