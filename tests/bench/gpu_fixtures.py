@@ -63,6 +63,8 @@ def _options(arguments: Sequence[str], engine: dict[str, Any]) -> dict[str, Any]
         "max_num_seqs": limits.get("max_num_seqs", int(pairs["--max-num-seqs"])),
         "max_num_batched_tokens": int(pairs["--max-num-batched-tokens"]),
     }
+    if "cache" in engine:
+        found["enable_prefix_caching"] = engine["cache"]["prefix"]
     for flag, name in _FLAGS.items():
         if pairs.get(flag, "auto") != "auto":
             found[name] = int(pairs[flag]) if pairs[flag].isdecimal() else pairs[flag]
@@ -70,7 +72,12 @@ def _options(arguments: Sequence[str], engine: dict[str, Any]) -> dict[str, Any]
 
 
 def _memory(row: dict[str, Any], engine: dict[str, Any], memory: dict[str, Any]) -> dict[str, Any]:
-    """Bytes of everything, as the engine counted them and as the device showed them."""
+    """Bytes of everything, as the engine counted them and as the device showed them.
+
+    `activation` is the engine's figure, which it does not take where bytes are pinned; `profile_peak` is what
+    its profile run took (`forward`: of that before the sampler), in `profile_s` seconds, from which one sees
+    whether code was compiled in it.
+    """
     total = memory["total"]
     pinned = engine["cache"]["kv_cache_memory_bytes"] is not None
     loads = [burst["engine"]["free"] for burst in row["bursts"] if "engine" in burst]
@@ -85,7 +92,9 @@ def _memory(row: dict[str, Any], engine: dict[str, Any], memory: dict[str, Any])
         "captured_sizes": engine["compile"]["sizes"],
         "weights": memory["weights"],
         "non_torch": memory.get("non_torch"),
-        "activation": memory.get("profile_peak") if pinned else memory.get("peak_activation"),
+        "activation": memory.get("peak_activation"),
+        "profile_peak": memory.get("profile_peak"),
+        "profile_s": engine["phases"]["profile_run"],
         "forward": memory.get("forward_peak"),
         "graph_estimate": memory.get("cudagraph_estimate"),
         "graphs": memory.get("cudagraph_actual"),

@@ -94,8 +94,13 @@ def told(name: str, *, tokens: int, survived: bool = True) -> dict[str, Any]:
             "architectures": ["Qwen3ForCausalLM"],
             "kv_tensor_bytes": tokens * 1024,
             "sched": {"max_num_seqs": 256, "max_num_batched_tokens": 8192},
-            "cache": {"util": 0.92, "kv_cache_memory_bytes": None if spec["kind"] == "control" else 7},
+            "cache": {
+                "util": 0.92,
+                "prefix": True,
+                "kv_cache_memory_bytes": None if spec["kind"] == "control" else 7,
+            },
             "compile": {"sizes": 51},
+            "phases": {"profile_run": 7.5},
             "snap": {"warmup": {"free": 3 * GIB}},
             "mem": {
                 "available_kv": tokens * 1024,
@@ -112,7 +117,7 @@ def told(name: str, *, tokens: int, survived: bool = True) -> dict[str, Any]:
 
 def test_figures_of_a_row() -> None:
     control, pinned = (fixture(told(f"fill-8b-{kind}", tokens=800_000)) for kind in ("control", "pinned"))
-    assert (control["memory"]["activation"], pinned["memory"]["activation"]) == (12, 11)
+    assert (control["memory"]["activation"], control["memory"]["profile_peak"]) == (12, 11)
     assert (control["memory"]["pinned"], pinned["memory"]["pinned"]) == (False, True)
     assert pinned["memory"]["used_at_ready"] == 137 * GIB
     assert pinned["memory"]["used_after_burst"] == 138 * GIB
@@ -130,18 +135,18 @@ def test_a_row_that_failed_keeps_its_reason() -> None:
 
 
 def test_the_table() -> None:
-    rows = [
-        ("fill-8b-control", 800_000),
-        ("fill-8b-pinned", 856_000),
-        ("fill-8b-plan", 848_000),
-        ("fill-32b-control", 1),
-    ]
-    lines = table([fixture(told(name, tokens=tokens)) for name, tokens in rows])
+    rows = {
+        "fill-8b-control": 790_000,
+        "fill-8b-pinned": 856_000,
+        "fill-8b-plan": 848_000,
+        "fill-8b-control-warm": 800_000,
+        "fill-32b-control": 1,
+    }
+    lines = table([fixture(told(name, tokens=tokens)) for name, tokens in rows.items()])
     assert len(lines) == 3
-    assert lines[2].startswith(
-        "| Qwen3-8B | 800,000 | 856,000 | +7.0% | 256 of 256 × 4,064 tokens, 137.00 of 140.00 GiB |"
-    )
-    assert "848,000 (+6.0%)" in lines[2]
+    burst = "256 of 256 × 4,064 tokens; 137.00 of 140.00 GiB"
+    assert lines[2].startswith(f"| Qwen3-8B | 790,000 | 800,000 | 856,000 | +7.0% | {burst} | ")
+    assert f"848,000 (+6.0%); {burst.replace('of 256', 'of 512')}" in lines[2]
 
 
 def test_without_a_gpu_it_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tonnage_worker.exits import explain, render
 from tonnage_worker.figures import NO_KV_MEMORY, NOT_FREE, OUT_OF_MEMORY, find_figures
+from unit.models.samples import DATA
 
 GIB, MIB = 2**30, 2**20
 ROWS = [
@@ -31,6 +32,24 @@ def test_what_real_failed_starts_said(row: dict[str, Any]) -> None:
     exit_ = explain(returncode=1, tail=[*row["lines"], "INFO shutting down"])
     assert exit_.reason == row["reason"]
     assert dict(exit_.figures) == row["figures"]
+
+
+CARD = [json.loads(line) for line in (DATA / "gpu_rows.jsonl").read_text().splitlines()]
+OUT_ON_THE_CARD = [row for row in CARD if row.get("exit", {}).get("reason") == "OutOfMemory"]
+
+
+@pytest.mark.parametrize("row", OUT_ON_THE_CARD, ids=lambda row: row["id"])
+def test_what_was_too_much_for_a_real_card(row: dict[str, Any]) -> None:
+    """An H200 of 139.80 GiB that was given too many bytes on purpose: at the start, and in the first load."""
+    found = explain(returncode=1, tail=[f"(EngineCore pid=1) ERROR {row['exit']['message']}"]).figures
+    assert found["totalBytes"] == round(139.80 * GIB)
+    assert found["freeBytes"] < found["triedBytes"]
+    assert abs(found["freeBytes"] + found["inUseBytes"] - found["totalBytes"]) <= 3 * GIB // 200
+    assert found["torchBytes"] + found["reservedBytes"] <= found["inUseBytes"]
+
+
+def test_both_kinds_were_seen_on_the_card() -> None:
+    assert {row["id"] for row in OUT_ON_THE_CARD} == {"qwen3-8b-oom-at-start", "qwen3-8b-oom-in-burst"}
 
 
 def torch_writes(amount: int) -> str:
