@@ -21,6 +21,7 @@ _FLAGS = {
     "--gdn-prefill-backend": "gdn_prefill_backend",
 }
 _SWITCHES = {"--language-model-only": "language_model_only", "--enforce-eager": "enforce_eager"}
+_COMPILING_SECONDS = 14.0
 _BURST = ("name", "requests", "prompt_tokens", "output_tokens", "completed", "failed", "seconds")
 
 
@@ -74,9 +75,8 @@ def _options(arguments: Sequence[str], engine: dict[str, Any]) -> dict[str, Any]
 def _memory(row: dict[str, Any], engine: dict[str, Any], memory: dict[str, Any]) -> dict[str, Any]:
     """Bytes of everything, as the engine counted them and as the device showed them.
 
-    `activation` is the engine's figure, which it does not take where bytes are pinned; `profile_peak` is what
-    its profile run took (`forward`: of that before the sampler), in `profile_s` seconds, from which one sees
-    whether code was compiled in it.
+    `activation` is what the profile run took, by torch's count where bytes are pinned and the engine does not
+    look; `forward` is that before the sampler. `cold`: code was compiled in it, not found in a cache.
     """
     total = memory["total"]
     pinned = engine["cache"]["kv_cache_memory_bytes"] is not None
@@ -92,9 +92,8 @@ def _memory(row: dict[str, Any], engine: dict[str, Any], memory: dict[str, Any])
         "captured_sizes": engine["compile"]["sizes"],
         "weights": memory["weights"],
         "non_torch": memory.get("non_torch"),
-        "activation": memory.get("peak_activation"),
-        "profile_peak": memory.get("profile_peak"),
-        "profile_s": engine["phases"]["profile_run"],
+        "activation": memory.get("peak_activation") or memory.get("profile_peak"),
+        "cold": engine["compile"]["seconds"] > _COMPILING_SECONDS,
         "forward": memory.get("forward_peak"),
         "graph_estimate": memory.get("cudagraph_estimate"),
         "graphs": memory.get("cudagraph_actual"),
