@@ -3,7 +3,7 @@
 Faults come as JSON in FAKE_ENGINE: `print` (lines to write first), `exit` (code to end with right away),
 `signal` (signal to end by right away), `blocks`, `labels` (of the capacity series; null: no such series),
 `sick_after` (number of /health answers after which it answers 503), `ignore_sigterm`, `orphan` (leave a
-grandchild behind).
+grandchild behind), `memory` (what a rank tells of its device).
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ LABELS = (
     'block_size="32",cache_dtype="auto",engine="0",kv_cache_max_concurrency="2.84375",'
     'kv_cache_size_tokens="5824",num_gpu_blocks="%s"'
 )
+
+
+if "memory" in FAULTS:
+    with open(f"{os.environ['TONNAGE_MEMORY_DIRECTORY']}/1.json", "w") as told:
+        json.dump(FAULTS["memory"], told)
 
 
 def page() -> str:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tonnage_worker import preflight
+from tonnage_worker.device_memory import DIRECTORY_VARIABLE, DeviceMemory, read_memory
 from tonnage_worker.exits import explain
 from tonnage_worker.plan import Memory, parse_plan
 from tonnage_worker.preflight import Place, PreflightError, container_memory, shortage
@@ -107,7 +108,18 @@ class Engine:
         self.free, self.total, self.opened, self.error = 139 * GIB, 140 * GIB, 0, ""
         engine = self
 
+        class Worker:
+            def compile_or_warm_up_model(self) -> str:
+                engine.free = 2 * GIB
+                return "warm"
+
         class WorkerWrapperBase:
+            worker = Worker()
+            vllm_config = SimpleNamespace(compilation_config=SimpleNamespace(compilation_time=29.308))
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.worker, name)
+
             def init_device(self) -> str:
                 engine.opened += 1
                 if engine.error:
@@ -146,6 +158,22 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
 def test_an_engine_with_room_starts(engine: Engine) -> None:
     engine.free = 104 * GIB
     assert engine.open() == "opened"
+
+
+def test_one_that_is_warm_tells_what_it_left(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    directory = tmp_path / "told"
+    directory.mkdir()
+    monkeypatch.setenv(DIRECTORY_VARIABLE, str(directory))
+    preflight.install(lambda: 0)
+    rank = engine.wrapper()
+    rank.init_device()
+    assert read_memory(str(directory)) is None
+    assert rank.compile_or_warm_up_model() == "warm"
+    assert read_memory(str(directory)) == DeviceMemory(
+        total=140 * GIB, free_at_start=139 * GIB, free_at_ready=2 * GIB, compile_seconds=29.3
+    )
 
 
 def test_one_without_ends_after_its_device_is_open(engine: Engine) -> None:

@@ -34,7 +34,24 @@ def test_an_engine_as_planned_becomes_ready(tmp_path: Path) -> None:
         "message": "the engine holds the planned 182 KV blocks of 32 tokens, 5824 tokens, "
         "concurrency 2.84375, dtype auto",
         "kvUsage": 0.25,
+        "memory": None,
     }
+
+
+def test_what_the_engine_left_of_its_device(tmp_path: Path) -> None:
+    told = {"total": 100, "free_at_start": 90, "free_at_ready": 5, "compile_seconds": 2.5}
+    with Worker(tmp_path, faults={"memory": told}) as worker:
+        worker.until_ready()
+        assert worker.capacity()["memory"] == {
+            "totalBytes": 100,
+            "freeAtStartBytes": 90,
+            "freeAtReadyBytes": 5,
+            "compileSeconds": 2.5,
+        }
+        assert list(tmp_path.glob("tonnage-memory-*"))
+        worker.process.send_signal(signal.SIGINT)
+        worker.wait()
+    assert not list(tmp_path.glob("tonnage-memory-*"))
 
 
 def test_the_engine_gets_its_arguments_the_middleware_and_the_drain_file(tmp_path: Path) -> None:

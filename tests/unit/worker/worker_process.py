@@ -61,7 +61,7 @@ class Worker:
         ]
         self._environment = {
             **os.environ,
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "TMPDIR": str(directory),
             "TONNAGE_ENGINE_MODULE": "fake_engine",
             "FAKE_ENGINE": json.dumps(faults or {}),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from aiohttp import web
 
 from . import drain
+from .device_memory import DIRECTORY_VARIABLE
 from .drain_middleware import DRAIN_FILE_VARIABLE
 from .endpoints import build_app
 from .engine_client import EngineClient, open_session
@@ -57,9 +59,19 @@ async def _run(
     _warn_about_limits(plan, environment=environment)
     async with open_session() as session:
         client = EngineClient(session, options.engine_port)
-        engine, drain_file = _start(options, environment=environment, secrets=secrets)
+        memory_directory = tempfile.mkdtemp(prefix="tonnage-memory-")
+        engine, drain_file = _start(
+            options,
+            environment={**environment, DIRECTORY_VARIABLE: memory_directory},
+            secrets=secrets,
+        )
         supervisor = Supervisor(
-            plan, engine=engine, client=client, drain_file=drain_file, environment=environment
+            plan,
+            engine=engine,
+            client=client,
+            drain_file=drain_file,
+            memory_directory=memory_directory,
+            environment=environment,
         )
         _install_signals(supervisor, engine=engine, early=early_signals)
         runner = web.AppRunner(
@@ -73,6 +85,7 @@ async def _run(
             engine.kill()
             await runner.cleanup()
             _remove(drain_file)
+            shutil.rmtree(memory_directory, ignore_errors=True)
 
 
 def _read_plan(path: str) -> WorkerPlan:

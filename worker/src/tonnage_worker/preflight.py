@@ -5,6 +5,9 @@ what is really free, of the very device that this rank got, with the engine's ow
 A shortage ends the start with one line instead of an allocation that fails minutes later. On a CPU only what
 is sure to be needed is asked for: how much memory the processes take is an estimate there, and the kernel
 gives page cache back.
+
+On an accelerator it also tells the supervisor what is free then, and again when the engine is warm: what the
+plan's estimates are measured by.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .device_memory import DeviceMemory, write_memory
 from .plan import Memory, PlanError, parse_plan
 
 PLAN_VARIABLE = "TONNAGE_PLAN"
@@ -69,7 +73,7 @@ def _gib(amount: int) -> str:
 
 
 def install(reclaimable_bytes: Callable[[], int]) -> None:
-    """Check after each worker of this process has opened its device.
+    """Look after each worker of this process has opened its device, and when it is warm.
 
     Does nothing without a plan that tells, and where this version of vLLM has no such place.
     """
@@ -89,11 +93,39 @@ def install(reclaimable_bytes: Callable[[], int]) -> None:
             if "memory" in str(error):
                 _check(memory, reclaimable_bytes)
             raise
-        _check(memory, reclaimable_bytes)
+        opened.append(_check(memory, reclaimable_bytes))
         return result
 
+    def warm_up_and_tell(worker: Any) -> Any:
+        result = worker.worker.compile_or_warm_up_model()
+        if memory.device is not None and opened and opened[-1] is not None:
+            _tell(opened[-1], seconds=_compile_seconds(worker))
+        return result
+
+    opened: list[Place | None] = []
     init_device_and_check.checked = True  # type: ignore[attr-defined]
     wrapper.init_device = init_device_and_check
+    # The wrapper hands what it does not know to its worker; executors ask the wrapper by this name
+    # (vllm/v1/executor/abstract.py initialize_from_config).
+    wrapper.compile_or_warm_up_model = warm_up_and_tell
+
+
+def _tell(opened: Place, *, seconds: float) -> None:
+    ready = _accelerator()
+    if ready is not None:
+        write_memory(
+            DeviceMemory(
+                total=ready.total,
+                free_at_start=opened.free,
+                free_at_ready=ready.free,
+                compile_seconds=round(seconds, 1),
+            )
+        )
+
+
+def _compile_seconds(worker: Any) -> float:
+    config = getattr(getattr(worker, "vllm_config", None), "compilation_config", None)
+    return float(getattr(config, "compilation_time", 0.0) or 0.0)
 
 
 def _planned() -> Memory | None:
@@ -106,14 +138,16 @@ def _planned() -> Memory | None:
         return None
 
 
-def _check(memory: Memory, reclaimable_bytes: Callable[[], int]) -> None:
+def _check(memory: Memory, reclaimable_bytes: Callable[[], int]) -> Place | None:
+    """What there is; raises PreflightError where it is not enough."""
     place = _accelerator() if memory.device is not None else container_memory(reclaimable_bytes())
     if place is None:
-        return
+        return None
     missing = shortage(memory, place)
     if missing is not None:
         raise PreflightError(missing)
     log.info("preflight: %s has %s free of %s", place.name, _gib(place.free), _gib(place.total))
+    return place
 
 
 def _accelerator() -> Place | None:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from .capacity import Verdict, number, worst
+from .device_memory import DeviceMemory
 from .exits import Exit
 from .plan import Capacity, Verification, WorkerPlan
 
@@ -50,6 +51,7 @@ class Status:
     observed: Mapping[str, Capacity] = field(default_factory=dict)
     verdict: Verdict | None = None
     engine_version: str | None = None
+    memory: DeviceMemory | None = None
     served: bool = False
     draining: bool = False
     drain_note: str = ""
@@ -130,6 +132,18 @@ def capacity_report(status: Status, *, kv_usage: float | None) -> dict[str, Any]
         "reason": reason,
         "message": message,
         "kvUsage": kv_usage,
+        "memory": _memory(status.memory),
+    }
+
+
+def _memory(memory: DeviceMemory | None) -> dict[str, Any] | None:
+    if memory is None:
+        return None
+    return {
+        "totalBytes": memory.total,
+        "freeAtStartBytes": memory.free_at_start,
+        "freeAtReadyBytes": memory.free_at_ready,
+        "compileSeconds": memory.compile_seconds,
     }
 
 

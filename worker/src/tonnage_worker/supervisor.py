@@ -16,6 +16,7 @@ from dataclasses import replace
 from . import drain, status
 from .capacity import Verdict, compare
 from .connections import read_connections
+from .device_memory import read_memory
 from .engine_client import EngineClient, Health
 from .exits import Exit, explain
 from .exposition import EnginePage, read_page
@@ -41,6 +42,7 @@ class Supervisor:
         engine: EngineProcess,
         client: EngineClient,
         drain_file: str,
+        memory_directory: str,
         environment: Mapping[str, str],
     ) -> None:
         now = time.monotonic()
@@ -48,6 +50,7 @@ class Supervisor:
         self._engine = engine
         self._client = client
         self._drain_file = drain_file
+        self._memory_directory = memory_directory
         self._keep_alive_seconds = drain.keep_alive_seconds(environment.items())
         self._oom_kills_before = oom_kills()
         self._checked_at = now
@@ -162,7 +165,8 @@ class Supervisor:
         if text is None:
             return
         if self.status.engine_version is None:
-            self._update(engine_version=await self._client.version())
+            memory = await asyncio.to_thread(read_memory, self._memory_directory)
+            self._update(engine_version=await self._client.version(), memory=memory)
         plan = self.status.plan
         try:
             observed = read_page(text).capacities
