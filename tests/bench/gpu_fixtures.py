@@ -21,7 +21,7 @@ _FLAGS = {
     "--gdn-prefill-backend": "gdn_prefill_backend",
 }
 _SWITCHES = {"--language-model-only": "language_model_only", "--enforce-eager": "enforce_eager"}
-_COMPILING_SECONDS = 14.0
+_COMPILING_SECONDS = 20.0  # from a cache: 6 to 14 s; compiled: 29 to 85 s
 _BURST = ("name", "requests", "prompt_tokens", "output_tokens", "completed", "failed", "seconds")
 
 
