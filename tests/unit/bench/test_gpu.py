@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.gpu import main, missing, table
+from bench.gpu import RECORDED, main, missing, table
 from bench.gpu_fixtures import fixture
 from bench.gpu_rows import ROWS, Row
 from bench.gpu_run import _take
@@ -99,7 +99,7 @@ def told(name: str, *, tokens: int, survived: bool = True) -> dict[str, Any]:
                 "prefix": True,
                 "kv_cache_memory_bytes": None if spec["kind"] == "control" else 7,
             },
-            "compile": {"sizes": 51, "seconds": 20.0},
+            "compile": {"sizes": 51, "seconds": 29.3},
             "snap": {"warmup": {"free": 3 * GIB}},
             "mem": {
                 "available_kv": tokens * 1024,
@@ -147,6 +147,39 @@ def test_the_table() -> None:
     burst = "256 of 256 × 4,064 tokens; 137.00 of 140.00 GiB"
     assert lines[2].startswith(f"| Qwen3-8B | 790,000 | 800,000 | 856,000 | +7.0% | {burst} | ")
     assert f"848,000 (+6.0%); {burst.replace('of 256', 'of 512')}" in lines[2]
+
+
+RECORDED_ROWS = [json.loads(line) for line in RECORDED.read_text().splitlines()]
+FILLED = {row["id"]: row for row in RECORDED_ROWS if row["id"].startswith("fill-")}
+
+
+def test_the_readme_has_the_table_of_the_recorded_rows() -> None:
+    readme = (RECORDED.parents[2] / "README.md").read_text()
+    assert "\n".join(table(RECORDED_ROWS)) in readme
+
+
+@pytest.mark.parametrize(
+    ("model", "least"), [("8b", 0.05), ("32b", 0.08), ("70b-fp8", 0.08), ("30b-a3b", 0.08)]
+)
+def test_a_plan_holds_more_than_a_share_and_survives(model: str, least: float) -> None:
+    pinned = FILLED[f"fill-{model}-pinned"]
+    controls = [FILLED[f"fill-{model}-{name}"] for name in ("control", "control-warm")]
+    before = max(row["kv_cache_size_tokens"] for row in controls)
+    assert pinned["kv_cache_size_tokens"] >= (1 + least) * before
+    assert pinned["ok"]
+    long = pinned["bursts"][-1]
+    assert (long["prompt_tokens"], long["completed"], long["failed"]) == (4064, 256, 0)
+    assert long["allocation_retries"] == 0
+
+
+@pytest.mark.parametrize("name", sorted(name for name in FILLED if "control" not in name))
+def test_plans_of_today_promise_no_more_than_the_card_had_left(name: str) -> None:
+    row = FILLED[name]
+    planned = int(
+        option(spec_of(next(row for row in ROWS if row.id == name)), "--kv-cache-memory-bytes") or 0
+    )
+    left = row["total_bytes"] - max(burst["peak_used"] for burst in row["bursts"])
+    assert planned <= row["memory"]["kv"] + left
 
 
 def test_without_a_gpu_it_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
