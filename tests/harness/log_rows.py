@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tonnage.catalogue import find
-from tonnage.engines import UnknownEngineVersionError, memory_rules_for, release_of
+from tonnage.engines import UnknownEngineVersionError, release_of
 from tonnage.engines.gpu import GPU_RULES
+from tonnage.engines.overheads import memory_rules_for
 from tonnage.gpus.cards import Card, card_named
 
 DATA: Final = Path(__file__).parents[1] / "data"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tonnage.engines import UnknownEngineVersionError, memory_rules_for
+from tonnage.engines import UnknownEngineVersionError
+from tonnage.engines.overheads import memory_rules_for
 
 
 @pytest.mark.parametrize(

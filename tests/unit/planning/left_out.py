@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
 
-from tonnage.engines import MemoryRules
+from tonnage.engines.overheads import MemoryRules
 from tonnage.planning.activation import Activation, activation
 from tonnage.planning.load import Load
 from tonnage.planning.term import MIB

@@ -10,7 +10,8 @@ from functools import cache, cached_property
 from typing import Any, Final
 
 from tonnage.catalogue.entries import find
-from tonnage.engines import UnknownEngineVersionError, gpu_rules_for, memory_rules_for
+from tonnage.engines import UnknownEngineVersionError, gpu_rules_for
+from tonnage.engines.overheads import memory_rules_for
 from tonnage.models import ModelShape, parse_config
 from tonnage.planning.budget import Budget, budget
 from tonnage.planning.fit import Device, EngineOptions, LaidOut, lay_out

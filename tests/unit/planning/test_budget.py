@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonnage.engines import memory_rules_for
+from tonnage.engines.overheads import memory_rules_for
 from tonnage.models import parse_config
 from tonnage.planning.budget import Budget, budget, share_of
 from tonnage.planning.fit import Device, EngineOptions, lay_out

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonnage.engines import memory_rules_for
+from tonnage.engines.overheads import memory_rules_for
 from tonnage.planning.budget import budget
 from tonnage.planning.fit import Device, EngineOptions, lay_out
 from tonnage.planning.graphs import captured_sizes

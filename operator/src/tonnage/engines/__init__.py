@@ -1,5 +1,8 @@
 """What an engine version does: defaults, KV dtypes it computes rightly, block sizes, overheads; data with
-sources."""
+sources.
+
+`overheads` is not imported here: `tonnage fit`, which starts in a tenth of a second, needs none of it.
+"""
 
 from tonnage.engines.gpu import BatchTier, GpuRules
 from tonnage.engines.kernels import (
@@ -21,7 +24,6 @@ from tonnage.engines.kv_dtypes import (
     head_state_bytes,
     is_quantized,
 )
-from tonnage.engines.overheads import MemoryRules, memory_rules_for
 from tonnage.engines.rules import EngineRules
 from tonnage.engines.versions import UnknownEngineVersionError, gpu_rules_for, release_of, rules_for
 
@@ -37,7 +39,6 @@ __all__ = [
     "EngineRules",
     "GpuRules",
     "Kernel",
-    "MemoryRules",
     "Need",
     "NoKernelError",
     "UnknownEngineVersionError",
@@ -47,7 +48,6 @@ __all__ = [
     "head_state_bytes",
     "is_quantized",
     "kernel_named",
-    "memory_rules_for",
     "release_of",
     "rules_for",
 ]

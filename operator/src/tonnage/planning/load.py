@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
-from tonnage.engines import GpuRules, MemoryRules, memory_rules_for
+from tonnage.engines import GpuRules
+from tonnage.engines.overheads import MemoryRules, memory_rules_for
 from tonnage.models import ELEMENT_BYTES, Dimension, ModelShape, Parameter
 from tonnage.models.parameters import Rounding
 from tonnage.planning.fit import LaidOut

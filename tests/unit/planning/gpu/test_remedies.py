@@ -23,19 +23,19 @@ def test_the_nearest_plans_are_named() -> None:
     found = rejection(THREE_FREE, profile=LLAMA_70B, context_length=32768, quality=LOSSLESS)
     assert (found.reason, dict(found.numbers)) == (
         "NotEnoughGpus",
-        {"missingGpus": 2, "maxContextLength": 11776, "maxConcurrency": 5, "qualityNearLossless": 1},
+        {"missingGpus": 2, "maxContextLength": 11264, "maxConcurrency": 5, "qualityNearLossless": 1},
     )
     assert found.message == (
         "Lossless: weights and KV cache as shipped fits 4x H100-80GB, but no node has 4 H100-80GB free; it "
-        "would fit with 2 more H100-80GB free on one node (4 in all), or workload.contextLength <= 11776, or "
+        "would fit with 2 more H100-80GB free on one node (4 in all), or workload.contextLength <= 11264, or "
         "workload.concurrency <= 5, or quality NearLossless"
     )
 
 
 def test_each_of_them_leads_to_a_plan_and_a_little_more_does_not() -> None:
     asked: dict[str, Any] = {"profile": LLAMA_70B, "quality": LOSSLESS}
-    assert isinstance(answer(THREE_FREE, context_length=11776, **asked), Plan)
-    assert isinstance(answer(THREE_FREE, context_length=11776 + 512, **asked), Rejection)
+    assert isinstance(answer(THREE_FREE, context_length=11264, **asked), Plan)
+    assert isinstance(answer(THREE_FREE, context_length=11264 + 512, **asked), Rejection)
     assert isinstance(answer(THREE_FREE, context_length=32768, concurrency=5, **asked), Plan)
     assert isinstance(answer(THREE_FREE, context_length=32768, concurrency=6, **asked), Rejection)
     assert plan(THREE_FREE, profile=LLAMA_70B, context_length=32768).quality is Quality.NEAR_LOSSLESS
