@@ -26,6 +26,7 @@ from bench.memory_speed import print_speed
 from bench.memory_tables import OWN, Answer, Arm, print_agreement, print_table, print_unanswered
 from bench.peers import aiconfigurator, gpustack, hf_mem, kaito, llm_d_planner, packages
 from bench.peers.question import Peer, Question, UnansweredError
+from bench.processor import heading
 from tonnage.planning.fit import Fit, fit
 from tonnage.planning.weights import IndivisibleError, weight_bytes
 from unit.planning.oracle_rows import device_of, options_of
@@ -63,7 +64,9 @@ def main() -> None:
     arguments.add_argument("--offline", action="store_true", help="without the peers' own packages")
     arguments.add_argument("--left", action="store_true", help="only the bytes that engines leave")
     parsed = arguments.parse_args()
-    if not parsed.left:
+    if parsed.left:
+        print(heading("python -m bench.memory --left"))
+    else:
         _print_given(offline=parsed.offline)
     print_left()
 
