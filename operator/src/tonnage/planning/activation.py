@@ -183,5 +183,6 @@ def _encoder(load: Load) -> Term:
 
 
 def _matmul_workspace(load: Load) -> int:
-    """cuBLAS: 32 MiB from Hopper on, 8 before (aten/src/ATen/cuda/CUDABlas.cpp)."""
+    """cuBLAS (pytorch aten/src/ATen/cuda/CublasHandlePool.cpp `parseChosenWorkspaceSize`): 32 MiB on Hopper,
+    8 before; Blackwell is taken for Hopper."""
     return (32 if load.capability[0] >= 9 else 8) * MIB
