@@ -91,9 +91,9 @@ def _compiling(load: Load) -> Term:
 
 def _dense(load: Load) -> float:
     """3 x intermediate elements of each token beside 3 (Llama), 4 (Qwen) or 5 (Gemma) vectors: exact to the
-    MiB in all dense eager rows, qwen3-0.6b to qwen3-32b. "3 x intermediate" is one and a half times the
-    widest tensor of a layer, which stands for other layers too."""
-    wide = load.tokens * load.element_bytes * 1.5 * load.widest
+    MiB in all dense eager rows, qwen3-0.6b to qwen3-32b. "3 x intermediate" is what `wide_elements` says of
+    joined gate and up projections; models without a gate were not measured."""
+    wide = load.tokens * load.element_bytes * load.wide_elements
     return wide + load.rules.vectors(load.shape.architecture) * _vector(load)
 
 

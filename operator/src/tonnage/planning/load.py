@@ -9,12 +9,14 @@ from math import prod
 
 from tonnage.engines import GpuRules
 from tonnage.engines.overheads import MemoryRules, memory_rules_for
-from tonnage.models import ELEMENT_BYTES, Dimension, ModelShape, Parameter
+from tonnage.models import ELEMENT_BYTES, Dimension, Layer, ModelShape, Parameter
 from tonnage.models.parameters import Rounding
 from tonnage.planning.fit import LaidOut
 from tonnage.planning.weights import size_of
 
 _LORA_SHARE = 1.45
+_SCALES = frozenset({"float32", "uint8", "int32"})
+"""Elements of tensors that stand beside a quantized matrix, or pack it."""
 _ASSUMED_EXPERTS_PER_TOKEN = 8
 _LINKED_MAJORS = frozenset({9, 10})
 _PACKED_EXPERTS = frozenset({"mxfp4", "gpt_oss_mxfp4"})
@@ -99,15 +101,20 @@ class Load:
         return -(-sum(run.layers for run in self.shape.layers) // self.stages)
 
     @cached_property
-    def widest(self) -> int:
-        """Elements of the widest tensor outside routed experts, for one token on one rank."""
-        widths = (
-            self._width(dimension)
-            for parameter in self._parameters()
-            if not parameter.experts and len(parameter.dimensions) > 1
-            for dimension in parameter.dimensions
-        )
-        return max(widths, default=0)
+    def wide_elements(self) -> float:
+        """Elements that one token's way through the widest matrix outside routed experts holds on one rank:
+        one and a half times its width where gate and up projection are joined, which act into half of it;
+        twice where what widens is as wide as what narrows again, as without a gate."""
+        return max((self._wide_in(run.layer) for run in self.shape.layers), default=0.0)
+
+    def _wide_in(self, layer: Layer) -> float:
+        widths = [
+            max(self._width(dimension) for dimension in parameter.dimensions)
+            for parameter in layer.parameters
+            if not parameter.experts and len(parameter.dimensions) > 1 and parameter.element not in _SCALES
+        ]
+        widest = max(widths, default=0)
+        return widest * (2.0 if widths.count(widest) > 1 else 1.5)
 
     @cached_property
     def expert_widths(self) -> tuple[int, int]:
