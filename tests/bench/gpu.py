@@ -17,30 +17,38 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.gpu_fixtures import fixture, read_rows
-from bench.gpu_specs import write_specs
+from bench.gpu_specs import Bench, write_specs
 
 HERE: Final = Path(__file__).parent
 RECORDED: Final = HERE.parent / "data/gpu_rows.jsonl"
 _GIB: Final = 2**30
 _CHECKS: Final = (
-    ("import torch; assert torch.cuda.is_available()", "no GPU that torch can use"),
-    ("import vllm", "no vLLM"),
+    ("import torch; print(torch.cuda.get_device_name())", "no GPU that torch can use"),
+    ("import vllm; print(vllm.__version__)", "no vLLM"),
     ("import aiohttp, tonnage_worker", "no aiohttp or no tonnage_worker (pip install ./worker)"),
 )
 
 
-def missing(python: str) -> str | None:
-    """What the interpreter lacks for the rows; None if nothing."""
-    for statement, lack in _CHECKS:
-        try:
-            found = subprocess.run(
-                [python, "-P", "-c", statement], capture_output=True, text=True, check=False
-            )
-        except OSError as error:
-            return f"{python} cannot be run: {error}"
-        if found.returncode:
-            return f"{python} has {lack}: {(found.stderr.strip().splitlines() or ['no reason given'])[-1]}"
-    return None
+class LackingError(Exception):
+    """The interpreter cannot run the rows; the message says what it lacks."""
+
+
+def look(python: str) -> Bench:
+    """The engine and the card of an interpreter. Raises LackingError."""
+    card, version, _ = (_asked(python, statement, lack) for statement, lack in _CHECKS)
+    return Bench(version=version, card=card)
+
+
+def _asked(python: str, statement: str, lack: str) -> str:
+    command = [python, "-P", "-c", statement]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise LackingError(f"{python} cannot be run: {error}") from None
+    if found.returncode:
+        reason = (found.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise LackingError(f"{python} has {lack}: {reason}")
+    return (found.stdout.strip().splitlines() or [""])[-1]
 
 
 def table(rows: Iterable[dict[str, Any]]) -> list[str]:
@@ -90,14 +98,19 @@ def _burst(row: dict[str, Any]) -> str:
 
 
 def _run(options: argparse.Namespace) -> int:
-    lack = missing(options.python)
-    if lack is not None:
-        print(f"bench-gpu: {lack}. It needs the interpreter of a host with vLLM and a GPU: ", file=sys.stderr)
-        print("make bench-gpu ENGINE_PYTHON=/path/to/python", file=sys.stderr)
+    try:
+        bench = look(options.python)
+    except LackingError as lack:
+        print(f"bench-gpu: {lack}", file=sys.stderr)
+        print(
+            "It needs a host with vLLM and a GPU: make bench-gpu ENGINE_PYTHON=/path/to/python",
+            file=sys.stderr,
+        )
         return 2
+    print(f"vLLM {bench.version} on {bench.card}")
     options.out.mkdir(parents=True, exist_ok=True)
     specs, rows = options.out / "specs.json", options.out / "rows.jsonl"
-    write_specs(specs)
+    write_specs(specs, bench=bench)
     command = [options.python, str(HERE / "gpu_run.py"), str(specs), str(options.out)]
     command += ["--work", str(options.out / "work"), "--only", options.only]
     status = subprocess.run(command, check=False).returncode

@@ -14,6 +14,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,38 +35,14 @@ from tonnage.rendering.plan import Kept, build_plan_config_map, hash_of
 from tonnage.rendering.settings import PLAN_KEY, Settings
 from unit.models.samples import published_configs, published_quantization
 
-ENGINE_VERSION: Final = "0.26.0"
-"""The version of the rows that are there already."""
-
-_CARD: Final = "H200"
 _GIB: Final = 2**30
 _OWNER: Final = Owner(namespace="bench", name="row", uid="row")
-_SETTINGS: Final = Settings(operator_image="-", worker_image="-", engine_version=ENGINE_VERSION)
 _VARIABLES: Final = {
     # neither is installed where the rows were made
     "VLLM_USE_FLASHINFER_SAMPLER": "0",
     "VLLM_USE_DEEP_GEMM": "0",
 }
 _NOT_SPARE: Final = ("--kv-cache-memory-bytes", "--gpu-memory-utilization")
-
-
-def _pool() -> Pool:
-    card = card_named(_CARD)
-    assert card is not None
-    node = PoolNode(name="n", devices=1, free=1, cpu_millis=16_000, memory_bytes=128 * _GIB)
-    return Pool(
-        name="h200",
-        vendor=Vendor.NVIDIA,
-        product=card.name,
-        memory_bytes=card.safe_bytes,
-        memory_source="catalogue",
-        access=Access.RESOURCE,
-        resource="nvidia.com/gpu",
-        compute_capability=card.compute_capability,
-        computes=card.computes,
-        node_labels={"nvidia.com/gpu.product": "NVIDIA-H200"},
-        nodes=(node,),
-    )
 
 
 class Configs:
@@ -89,12 +66,42 @@ class Configs:
         return json.loads(path.read_text()) if path is not None and path.exists() else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What rows are made for; the defaults are where the recorded ones come from."""
+
+    configs: Configs = field(default_factory=lambda: Configs(None))
+    version: str = "0.26.0"
+    card: str = "H200"
+
+    @property
+    def pool(self) -> Pool:
+        """One node with one of the cards. Raises ValueError where the card is not known."""
+        card = card_named(self.card)
+        if card is None:
+            raise ValueError(f"{self.card} is not a card of the catalogue")
+        node = PoolNode(name="n", devices=1, free=1, cpu_millis=16_000, memory_bytes=128 * _GIB)
+        return Pool(
+            name=card.name.lower(),
+            vendor=Vendor.NVIDIA,
+            product=card.name,
+            memory_bytes=card.safe_bytes,
+            memory_source="catalogue",
+            access=Access.RESOURCE,
+            resource="nvidia.com/gpu",
+            compute_capability=card.compute_capability,
+            computes=card.computes,
+            node_labels={"nvidia.com/gpu.product": card.product.replace(" ", "-")},
+            nodes=(node,),
+        )
+
+
 def _profile(row: Row, configs: Configs) -> ModelProfile:
     shape = parse_config(configs.config(row), hf_quant_config=configs.quantization(row))
     return ModelProfile(shape=shape, weights=Weights(bytes_by_dtype=(("BF16", 2),), parameters=1))
 
 
-def _chosen(row: Row, profile: ModelProfile) -> Plan:
+def _chosen(row: Row, profile: ModelProfile, bench: Bench) -> Plan:
     plan = plan_on_gpus(
         Demand(
             context_length=row.context,
@@ -106,18 +113,18 @@ def _chosen(row: Row, profile: ModelProfile) -> Plan:
             prefix_caching=row.prefix_caching,
         ),
         model=profile,
-        inventory=Inventory(pools=(_pool(),)),
-        engine=gpu_rules_for(ENGINE_VERSION),
+        inventory=Inventory(pools=(bench.pool,)),
+        engine=gpu_rules_for(bench.version),
     )
     if isinstance(plan, Rejection):
         raise ValueError(f"{row.id}: {plan.reason}: {plan.message}")
     return plan
 
 
-def _laid(row: Row, plan: Plan, profile: ModelProfile) -> LaidOut:
+def _laid(row: Row, plan: Plan, profile: ModelProfile, bench: Bench) -> LaidOut:
     return lay_out(
         profile.shape,
-        device=Device(compute_capability=_pool().compute_capability),
+        device=Device(compute_capability=bench.pool.compute_capability),
         options=EngineOptions(
             kv_dtype=row.kv_dtype,
             context_tokens=row.context,
@@ -125,13 +132,13 @@ def _laid(row: Row, plan: Plan, profile: ModelProfile) -> LaidOut:
             max_num_batched_tokens=row.tokens,
             prefix_caching=plan.prefix_caching,
         ),
-        engine_version=ENGINE_VERSION,
+        engine_version=bench.version,
     )
 
 
-def _with_limits(row: Row, plan: Plan, profile: ModelProfile, kv_bytes: int) -> Plan:
+def _with_limits(row: Row, plan: Plan, profile: ModelProfile, bench: Bench, *, kv_bytes: int) -> Plan:
     """The plan with the limits of the row instead of those that were chosen, and so many bytes."""
-    laid = _laid(row, plan, profile)
+    laid = _laid(row, plan, profile, bench)
     gpu = plan.gpu
     assert gpu is not None
     layout, memory = laid.layout, dataclasses.replace(plan.memory, kv=kv_bytes)
@@ -152,17 +159,19 @@ def _with_limits(row: Row, plan: Plan, profile: ModelProfile, kv_bytes: int) -> 
             captured_sizes=() if row.eager else tuple(n for n in gpu.captured_sizes if n <= row.tokens),
             graph_mode="NONE" if row.eager else gpu.graph_mode,
             enforce_eager=row.eager,
-            memory_utilization=_share(memory.weights + memory.activation + memory.graphs + kv_bytes),
+            memory_utilization=_share(
+                memory.weights + memory.activation + memory.graphs + kv_bytes, of=usable_bytes(bench.pool)
+            ),
         ),
     )
 
 
-def _share(after: int) -> str:
+def _share(after: int, *, of: int) -> str:
     """As a plan states it: what is allocated after the engine's check, and never more than it can pass."""
-    return f"{min(990, 1000 * after // usable_bytes(_pool())) / 1000:.3f}"
+    return f"{min(990, 1000 * after // of) / 1000:.3f}"
 
 
-def _rendered(row: Row, plan: Plan) -> tuple[dict[str, Any], list[str], dict[str, str], str]:
+def _rendered(row: Row, plan: Plan, version: str) -> tuple[dict[str, Any], list[str], dict[str, str], str]:
     """plan.json, the engine's arguments and the environment of the pod, and the served name."""
     variables = {**_VARIABLES, **row.variables}
     spec = Spec.model_validate(
@@ -178,8 +187,9 @@ def _rendered(row: Row, plan: Plan) -> tuple[dict[str, Any], list[str], dict[str
     kept = Kept(inputs="-", source=row.config, revision="-", download_bytes=0, model={}, plan=plan)
     identity = hash_of(kept, spec=spec)
     config_map = build_plan_config_map(kept, plan_hash=identity, spec=spec, owner=_OWNER)
+    settings = Settings(operator_image="-", worker_image="-", engine_version=version)
     deployment = build_deployment(
-        kept, plan_hash=identity, spec=spec, owner=_OWNER, settings=_SETTINGS, replicas=1
+        kept, plan_hash=identity, spec=spec, owner=_OWNER, settings=settings, replicas=1
     )
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     words = [word.replace("$$", "$") for word in container["args"]]
@@ -220,13 +230,15 @@ def _planned_bytes(row: Row, plan: Plan) -> int:
     return plan.memory.kv
 
 
-def build_spec(row: Row, *, configs: Configs, kv_bytes: int | None) -> dict[str, Any]:
+def build_spec(row: Row, *, bench: Bench, kv_bytes: int | None = None) -> dict[str, Any]:
     """What `gpu_run` needs of a row. Raises ValueError where there is no plan."""
+    configs = bench.configs
     profile = _profile(row, configs)
-    plan = _chosen(row, profile)
+    plan = _chosen(row, profile, bench)
     if row.kind != "plan":
-        plan = _with_limits(row, plan, profile, kv_bytes or row.kv_bytes or _planned_bytes(row, plan))
-    document, words, environment, served = _rendered(row, plan)
+        given = kv_bytes or row.kv_bytes or _planned_bytes(row, plan)
+        plan = _with_limits(row, plan, profile, bench, kv_bytes=given)
+    document, words, environment, served = _rendered(row, plan, bench.version)
     if not row.preflight:
         del document["plan"]["memoryBytes"]
     return {
@@ -263,12 +275,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def write_specs(file: Path, *, configs: Path | None = None, stated: Mapping[str, int] | None = None) -> int:
+def write_specs(file: Path, *, bench: Bench, stated: Mapping[str, int] | None = None) -> int:
     """Write all rows that there is a plan for, and tell of the others; returns how many those are."""
     specs = []
     for row in ROWS:
         try:
-            specs.append(build_spec(row, configs=Configs(configs), kv_bytes=(stated or {}).get(row.id)))
+            specs.append(build_spec(row, bench=bench, kv_bytes=(stated or {}).get(row.id)))
         except ValueError as error:
             print(f"left out: {error}", file=sys.stderr)
     file.write_text(json.dumps(specs))
@@ -279,4 +291,4 @@ def write_specs(file: Path, *, configs: Path | None = None, stated: Mapping[str,
 if __name__ == "__main__":
     given = _parse(sys.argv[1:])
     of_rows = json.loads(given.bytes.read_text()) if given.bytes else None
-    sys.exit(min(1, write_specs(given.file, configs=given.configs, stated=of_rows)))
+    sys.exit(min(1, write_specs(given.file, bench=Bench(configs=Configs(given.configs)), stated=of_rows)))

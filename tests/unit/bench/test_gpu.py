@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.gpu import RECORDED, main, missing, table
+from bench.gpu import RECORDED, LackingError, look, main, table
 from bench.gpu_fixtures import fixture
 from bench.gpu_rows import ROWS, Row
 from bench.gpu_run import _take
-from bench.gpu_specs import Configs, build_spec
+from bench.gpu_specs import Bench, build_spec, write_specs
 from tonnage_worker.plan import parse_plan
 
 GIB = 2**30
@@ -21,7 +22,7 @@ SAME = ("--max-model-len", "--max-num-seqs", "--max-num-batched-tokens", "--kv-c
 
 
 def spec_of(row: Row) -> dict[str, Any]:
-    return build_spec(row, configs=Configs(None), kv_bytes=None)
+    return build_spec(row, bench=Bench())
 
 
 def option(spec: dict[str, Any], name: str) -> str | None:
@@ -183,7 +184,25 @@ def test_plans_of_today_promise_no_more_than_the_card_had_left(name: str) -> Non
 
 
 def test_without_a_gpu_it_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no GPU that torch can use" in (missing(sys.executable) or "")
-    assert "cannot be run" in (missing("/nowhere/python") or "")
+    with pytest.raises(LackingError, match="no GPU that torch can use: ModuleNotFoundError"):
+        look(sys.executable)
+    with pytest.raises(LackingError, match="cannot be run"):
+        look("/nowhere/python")
     assert main(["--python", sys.executable]) == 2
     assert "ENGINE_PYTHON=" in capsys.readouterr().err
+
+
+def test_rows_are_made_for_the_engine_and_the_card_that_are_there(tmp_path: Path) -> None:
+    host = tmp_path / "python"
+    host.write_text(
+        "#!/bin/sh\ncase $3 in *torch*) echo NVIDIA H100 80GB HBM3;; *vllm*) echo 0.32.0;; esac\n"
+    )
+    host.chmod(0o755)
+    bench = look(str(host))
+    assert (bench.version, bench.pool.product) == ("0.32.0", "H100-80GB")
+    file = tmp_path / "specs.json"
+    assert write_specs(file, bench=bench) > 0
+    specs = {spec["id"]: spec for spec in json.loads(file.read_text())}
+    assert "fill-8b-pinned" in specs
+    assert "mixtral-8x7b-s64-t2048" not in specs
+    assert {spec["plan"]["engineVersion"] for spec in specs.values()} == {"0.32.0"}
