@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from pathlib import Path
 
 import pytest
 
-from tonnage_worker.process import _pump, oom_kills
+from tonnage_worker.exits import explain
+from tonnage_worker.process import Tail, _pump, oom_kills
 
 
 def pumped(written: bytes, masked: tuple[bytes, ...] = ()) -> tuple[bytes, list[str]]:
@@ -16,7 +16,7 @@ def pumped(written: bytes, masked: tuple[bytes, ...] = ()) -> tuple[bytes, list[
     drain, sink = os.pipe()
     os.write(feed, written)
     os.close(feed)
-    tail: deque[str] = deque(maxlen=400)
+    tail = Tail()
     _pump(source, sink, tail, masked)
     os.close(sink)
     passed = b""
@@ -24,7 +24,7 @@ def pumped(written: bytes, masked: tuple[bytes, ...] = ()) -> tuple[bytes, list[
         passed += chunk
     os.close(source)
     os.close(drain)
-    return passed, list(tail)
+    return passed, tail.lines()
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,27 @@ def test_a_log_that_nobody_reads_does_not_stop_the_pump() -> None:
     os.close(drain)
     os.write(feed, b"lost\nkept\n")
     os.close(feed)
-    tail: deque[str] = deque(maxlen=400)
+    tail = Tail()
     _pump(source, sink, tail)
     os.close(source)
     os.close(sink)
-    assert list(tail) == ["lost", "kept"]
+    assert tail.lines() == ["lost", "kept"]
+
+
+OUT_OF_MEMORY = (
+    "(EngineCore pid=7) ERROR torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 384.00 MiB."
+)
+
+
+@pytest.mark.parametrize(("later", "reason"), [(1.0, "OutOfMemory"), (61.0, "EngineExited")])
+def test_why_it_ended_is_not_lost_among_the_requests_that_are(later: float, reason: str) -> None:
+    now = 0.0
+    tail = Tail(clock=lambda: now)
+    tail.extend(["before", OUT_OF_MEMORY])
+    now = later
+    tail.extend('INFO: 10.0.0.9:1 - "POST /v1/completions HTTP/1.1" 500' for _ in range(2000))
+    assert len(tail.lines()) <= 401
+    assert explain(returncode=1, tail=tail.lines()).reason == reason
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from .connections import WORKER_ADDRESS
 from .redaction import MASK
 
 _TAIL_LINES = 400
+_ERROR_LINES = 200
+_ERROR_SECONDS = 60.0
+# What says why an engine ends. Under load hundreds of lines about requests that were lost may follow it.
+_ERROR = re.compile(r"Error\b|Exception\b|out of memory|KV cache memory|error:")
 _LINE_LIMIT_BYTES = 64 * 1024
 _MASK = MASK.encode()
 _PR_SET_CHILD_SUBREAPER = 36
@@ -38,6 +43,33 @@ def become_subreaper() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+class Tail:
+    """The last lines of the output, and before them those of the last minute that tell of errors."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lines: deque[tuple[float, str]] = deque(maxlen=_TAIL_LINES)
+        self._errors: deque[tuple[float, str]] = deque(maxlen=_ERROR_LINES)
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def extend(self, lines: Iterable[str]) -> None:
+        """Add lines, the newest last."""
+        now = self._clock()
+        with self._lock:
+            for line in lines:
+                if len(self._lines) == _TAIL_LINES and _ERROR.search(self._lines[0][1]):
+                    self._errors.append(self._lines[0])
+                self._lines.append((now, line))
+
+    def lines(self) -> list[str]:
+        """All that is kept, oldest first; an older error that is no longer among the last lines is not why
+        the engine ended."""
+        with self._lock:
+            newest = self._lines[-1][0] if self._lines else 0.0
+            errors = [line for written, line in self._errors if newest - written <= _ERROR_SECONDS]
+            return [*errors, *(line for _, line in self._lines)]
+
+
 class EngineProcess:
     """One run of the engine. `ended` resolves to its return code (negative: signal)."""
 
@@ -50,7 +82,7 @@ class EngineProcess:
     ) -> None:
         self._process = process
         self.ended: asyncio.Future[int] = loop.create_future()
-        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._tail = Tail()
         masked = tuple(sorted((secret.encode() for secret in secrets), key=len, reverse=True))
         self._pumps = [
             threading.Thread(target=_pump, args=(source.fileno(), sink, self._tail, masked), daemon=True)
@@ -85,10 +117,11 @@ class EngineProcess:
                 os.kill(target, number)
 
     def tail(self, *, wait_seconds: float = 0.0) -> list[str]:
-        """The last lines written; waits so long for the rest of the output of an engine that has ended."""
+        """The last lines written, and errors before them; waits so long for the rest of the output of an engine
+        that has ended."""
         for pump in self._pumps:
             pump.join(wait_seconds)
-        return list(self._tail)
+        return self._tail.lines()
 
     def reap(self) -> int:
         """Collect every child that has ended, the engine among them; returns how many others there were."""
@@ -130,7 +163,7 @@ def start_engine(
     return EngineProcess(process, secrets=secrets, loop=loop)
 
 
-def _pump(source: int, sink: int, tail: deque[str], masked: Sequence[bytes] = ()) -> None:
+def _pump(source: int, sink: int, tail: Tail, masked: Sequence[bytes] = ()) -> None:
     """Copy whole lines until the end; runs in a thread, so that a slow log blocks no probe."""
     rest = b""
     while chunk := os.read(source, _LINE_LIMIT_BYTES):
@@ -142,7 +175,7 @@ def _pump(source: int, sink: int, tail: deque[str], masked: Sequence[bytes] = ()
         _emit([rest], sink=sink, tail=tail, masked=masked)
 
 
-def _emit(lines: Sequence[bytes], *, sink: int, tail: deque[str], masked: Sequence[bytes]) -> None:
+def _emit(lines: Sequence[bytes], *, sink: int, tail: Tail, masked: Sequence[bytes]) -> None:
     lines = [line for line in lines if not _OWN_PROBE.search(line)]
     for secret in masked:
         lines = [line.replace(secret, _MASK) for line in lines]
