@@ -117,8 +117,8 @@ class EngineProcess:
                 os.kill(target, number)
 
     def tail(self, *, wait_seconds: float = 0.0) -> list[str]:
-        """The last lines written, and errors before them; waits so long for the rest of the output of an engine
-        that has ended."""
+        """The last lines written, and errors before them; waits so long for the rest of the output of an
+        engine that has ended."""
         for pump in self._pumps:
             pump.join(wait_seconds)
         return self._tail.lines()
