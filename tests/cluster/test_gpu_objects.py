@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -317,6 +318,40 @@ def test_a_refused_spec_leaves_the_last_good_one_its_devices(room: Room) -> None
     assert room.cluster.get("configmap", plan, namespace=room.namespace) is not None
     room.put("chat")
     room.is_ready("chat")
+
+
+def run_out(room: Room, *, missing: int) -> None:
+    """The engine of a worker ends for want of so many bytes of its device, and is started again."""
+    (pod,) = room.workers("chat")
+    figures = {"triedBytes": missing + 2**30, "freeBytes": 2**30}
+    message = {"reason": "OutOfMemory", "message": "CUDA out of memory", "exitCode": 1, "figures": figures}
+    (engine,) = pod["status"]["containerStatuses"]
+    ended = {"exitCode": 1, "reason": "Error", "message": json.dumps(message)}
+    statuses = [{**engine, "restartCount": 1, "lastState": {"terminated": ended}}]
+    change = {"status": {"containerStatuses": statuses}}
+    room.cluster.patch(
+        "pod", pod["metadata"]["name"], change, namespace=room.namespace, subresource="status"
+    )
+
+
+def test_a_worker_that_runs_out_of_memory_gets_a_plan_that_keeps_more_free_once(room: Room) -> None:
+    """On the one device that there is: the pod that fails gives way."""
+    node = room.add("h100-0", gpus=1)
+    room.put("chat")
+    room.is_ready("chat")
+    before = room.plan("chat")
+    run_out(room, missing=3 * 2**30)
+    after = room.changed_from("chat", before)
+    withheld = 3.5 * 2**30
+    assert before["memoryBytes"]["kv"] - after["memoryBytes"]["kv"] >= withheld
+    assert after["memoryBytes"]["total"] <= before["memoryBytes"]["total"] + after["kv"]["bytesPerBlock"]
+    wait_until("the new pod alone", lambda: room.bound("chat") == [node] and len(room.workers("chat")) == 1)
+    room.is_ready("chat")
+    planned = condition(room.cluster, "Planned", namespace=room.namespace)
+    assert "3.50 GiB of each device are kept free" in planned["message"]
+    run_out(room, missing=2**30)
+    time.sleep(3)
+    assert room.plan("chat") == after
 
 
 def test_devices_that_are_claimed_come_by_a_template_that_goes_with_its_plan(room: Room) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,9 +23,10 @@ from tonnage.models import ResolvedModel
 from tonnage.rendering.children import build_children
 from tonnage.rendering.inspection import reading_of
 from tonnage.rendering.names import Owner
+from tonnage.rendering.setback import SLACK_BYTES
 from unit.control.test_room import bound
 from unit.gpus import clusters
-from unit.planning.gpu.samples import LLAMA_8B
+from unit.planning.gpu.samples import GIB, LLAMA_8B
 from unit.rendering.samples import SETTINGS, spec
 
 GPUS = {"hardware": {"accelerator": "GPU", "parallelism": {"tensor": 8}}, "workload": {"contextLength": 4096}}
@@ -229,3 +231,79 @@ def test_a_new_plan_waits_for_room_beside_pods_that_serve_unless_they_may_go_dow
     room.put("a", **larger, rollout={"allowDowntime": True})
     assert room.planned("a")[0]
     assert room.last.plan_hash != first
+
+
+# setbacks
+
+LACKED = {"reason": "OutOfMemory", "message": "CUDA out of memory", "exitCode": 1}
+
+
+def runs_out(room: Room, name: str, *, missing: int, serves: bool = False) -> None:
+    """The worker of an object's plan ends for want of so many bytes."""
+    assert room.last is not None
+    body = bound(f"{name}-0", gpus=8, deployment=name, plan=room.last.plan_hash)
+    figures = {"triedBytes": missing + GIB, "freeBytes": GIB}
+    ended = {"exitCode": 1, "reason": "Error", "message": json.dumps({**LACKED, "figures": figures})}
+    body["metadata"] |= {"uid": f"{name}-0", "resourceVersion": str(next(room.versions))}
+    body["status"] |= {
+        "containerStatuses": [{"name": "engine", "lastState": {"terminated": ended}}],
+        "conditions": [{"type": "Ready", "status": str(serves)}],
+    }
+    room.world.store.put(POD, body)
+    room.world.hardware.put(POD, body)
+
+
+def degraded(room: Room) -> str:
+    assert room.last is not None
+    found = room.last.findings.get(ConditionType.DEGRADED)
+    return found.message if found is not None else ""
+
+
+def test_a_plan_whose_worker_ran_out_of_memory_is_replaced_once_by_one_that_keeps_more_free(
+    room: Room,
+) -> None:
+    """There is no room beside its pods, and none is needed: they fail."""
+    room.put("a", **GPUS)
+    assert room.planned("a")[0]
+    assert room.last is not None
+    assert room.last.kept is not None
+    first = room.last.kept
+    runs_out(room, "a", missing=2 * GIB)
+    status, _, message = room.planned("a")
+    second = room.last.kept
+    assert (status, second.withheld_bytes) == (True, 2 * GIB + SLACK_BYTES)
+    assert "2.50 GiB of each device are kept free" in message
+    block = first.plan.bytes_per_block
+    assert 0 <= first.plan.memory.kv - second.plan.memory.kv - second.withheld_bytes < block
+    assert second.plan.memory.total <= first.plan.memory.total + block
+    assert degraded(room) == ""
+    # what the pods of the plan before say means nothing any more
+    assert (room.planned("a")[0], room.last.kept) == (True, second)
+    runs_out(room, "a", missing=GIB)
+    assert (room.planned("a")[0], room.last.kept) == (True, second)
+    assert "1.00 GiB were missing" in degraded(room)
+    runs_out(room, "a", missing=GIB, serves=True)
+    assert (room.planned("a")[0], degraded(room)) == (True, "")
+
+
+def test_where_no_plan_with_more_room_is_possible_the_one_before_stays_and_it_is_said(room: Room) -> None:
+    room.put("a", **GPUS)
+    assert room.planned("a")[0]
+    assert room.last is not None
+    first = room.last.kept
+    runs_out(room, "a", missing=78 * GIB)
+    assert (room.planned("a")[0], room.last.kept) == (True, first)
+    assert "78.00 GiB were missing, and no plan that keeps 78.50 GiB more free is possible" in degraded(room)
+    room.put("b", **GPUS)
+    assert "8 by ns/a" in room.planned("b")[2]
+
+
+def test_a_restarted_operator_keeps_the_plan_that_was_made_after_a_setback(room: Room) -> None:
+    room.put("a", **GPUS)
+    assert room.planned("a")[0]
+    runs_out(room, "a", missing=GIB)
+    assert room.planned("a")[0]
+    assert room.last is not None
+    second = room.last.kept
+    room.restart_with("a", replicas=1)
+    assert (room.planned("a")[0], room.last.kept) == (True, second)

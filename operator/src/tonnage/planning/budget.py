@@ -9,7 +9,7 @@ measures leaves what `measured_kv` says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tonnage.planning.activation import Activation, activation
 from tonnage.planning.graphs import estimated_graphs, graphs
@@ -106,8 +106,11 @@ class Budget:
         )
 
 
-def budget(load: Load, *, total_bytes: int) -> Budget:
-    """The bytes of one device. Raises `IndivisibleError` where ranks cannot share the model."""
+def budget(load: Load, *, total_bytes: int, withheld_bytes: int = 0) -> Budget:
+    """The bytes of one device. Raises `IndivisibleError` where ranks cannot share the model.
+
+    `withheld_bytes` are kept free for bursts beyond what the laws ask for: what a start has shown to lack.
+    """
     step = activation(load)
     return Budget(
         total_bytes=total_bytes,
@@ -116,7 +119,7 @@ def budget(load: Load, *, total_bytes: int) -> Budget:
         weights=_weights(load),
         activation=step.steady,
         graphs=graphs(load),
-        burst_margin=_burst_margin(step),
+        burst_margin=_more(_burst_margin(step), withheld_bytes),
         graphs_within=estimated_graphs(load),
         warm_up=_warm_up(step),
         profile=step.profiled,
@@ -202,6 +205,10 @@ def _burst_margin(step: Activation) -> Term:
         upper=max(both + steady.upper // 2 + 256 * MIB, likely),
         source="device memory after bursts: H200 rows",
     )
+
+
+def _more(margin: Term, withheld_bytes: int) -> Term:
+    return replace(margin, upper=margin.upper + withheld_bytes)
 
 
 def _warm_up(step: Activation) -> Term:

@@ -22,7 +22,7 @@ from tonnage.planning.gpu.question import AS_SHIPPED
 from tonnage.planning.plan import Plan, Rejection
 from tonnage.rendering.gpu import not_rendered
 from tonnage.rendering.names import REPLAN, short_hash
-from tonnage.rendering.plan import Kept, hash_of
+from tonnage.rendering.plan import WITHHELD, Kept, hash_of
 
 _REPLANNED: Final = "-"
 
@@ -63,17 +63,19 @@ class Decision:
 
 def standing(subject: Subject, *, before: Iterable[tuple[Kept, str]]) -> Decision | Rejection | None:
     """The decision that holds: the first of the earlier ones, with their plans' hashes, that was made for the
-    same inputs, whatever the cluster is now. None if a plan is to be made."""
+    same inputs, whatever the cluster is now; one that was made since workers of another failed comes before
+    that. None if a plan is to be made."""
     inputs = [_inputs(subject, accelerator=each) for each in _accelerators(subject.spec)]
-    known = next((each for each in before if _is_for(each[0].inputs, inputs, replan=subject.replan)), None)
-    if known is None:
+    possible = [each for each in before if _is_for(each[0].inputs, inputs, replan=subject.replan)]
+    if not possible:
         return None
+    known = max(possible, key=lambda each: each[0].withheld_bytes)
     kept = dataclasses.replace(known[0], refreshed=subject.refreshed)
     return _with_enough_memory(subject, Decision(kept=kept, plan_hash=known[1], made=False))
 
 
-def made(subject: Subject, outcome: Plan | Rejection) -> Decision | Rejection:
-    """The decision for a plan that was just made."""
+def made(subject: Subject, outcome: Plan | Rejection, *, withheld_bytes: int = 0) -> Decision | Rejection:
+    """The decision for a plan that was just made, `withheld_bytes` of each device left out of it."""
     if isinstance(outcome, Rejection):
         return outcome
     rejection = not_rendered(outcome)
@@ -81,6 +83,8 @@ def made(subject: Subject, outcome: Plan | Rejection) -> Decision | Rejection:
         return rejection
     accelerator = Accelerator.CPU if outcome.gpu is None else Accelerator.GPU
     inputs = _REPLANNED.join(filter(None, (_inputs(subject, accelerator=accelerator), subject.replan)))
+    if withheld_bytes:
+        inputs += f"{WITHHELD}{withheld_bytes}"
     kept = _keep(subject, inputs=inputs, plan=outcome)
     plan_hash = hash_of(kept, spec=subject.spec)
     return _with_enough_memory(subject, Decision(kept=kept, plan_hash=plan_hash, made=True))
@@ -94,6 +98,7 @@ def contender_of(
     priority: int,
     surges: bool,
     in_force: Plan | None = None,
+    withheld_bytes: int = 0,
 ) -> Contender | Rejection:
     """The object as one that wants a plan on GPUs; see `Contender`."""
     try:
@@ -111,8 +116,10 @@ def contender_of(
         hardware=hardware_of(spec),
         placement=placement_of(spec),
         replicas=spec.wanted_replicas,
-        surges=surges and not spec.rollout.allow_downtime,
+        # a plan whose workers fail need not stay until another one serves
+        surges=surges and not spec.rollout.allow_downtime and not withheld_bytes,
         in_force=in_force,
+        withheld_bytes=withheld_bytes,
     )
 
 
@@ -126,7 +133,7 @@ def _accelerators(spec: Spec) -> tuple[Accelerator, ...]:
 
 def _is_for(kept: str, inputs: Sequence[str], *, replan: str) -> bool:
     """Was a plan made for one of these inputs, and since a new one was last asked for?"""
-    base, _, replanned = kept.partition(_REPLANNED)
+    base, _, replanned = kept.partition(WITHHELD)[0].partition(_REPLANNED)
     return base in inputs and replan in ("", replanned)
 
 

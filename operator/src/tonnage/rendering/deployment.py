@@ -74,9 +74,7 @@ def build_deployment(
         # one more than wanted while rolling, never one less: a plan that fails verification costs nothing
         "strategy": {
             "type": "RollingUpdate",
-            # Those that may be down make room for the next, all of them: a new pod may need the devices of
-            # several old ones.
-            "rollingUpdate": {"maxSurge": 1, "maxUnavailable": "100%" if spec.rollout.allow_downtime else 0},
+            "rollingUpdate": {"maxSurge": 1, "maxUnavailable": _most_unavailable(kept, spec=spec)},
         },
         "progressDeadlineSeconds": progress_seconds(kept, spec=spec),
         "revisionHistoryLimit": 2,
@@ -95,6 +93,14 @@ def build_deployment(
         "metadata": metadata(owner, name=owner.name, component=WORKER),
         "spec": body,
     }
+
+
+def _most_unavailable(kept: Kept, *, spec: Spec) -> int | str:
+    """Those that may be down make room for the next: all of them where downtime is allowed, since a new pod
+    may need the devices of several old ones; one where the workers before fail anyway."""
+    if spec.rollout.allow_downtime:
+        return "100%"
+    return 1 if kept.withheld_bytes else 0
 
 
 def replicas_of(spec: Spec) -> int | None:

@@ -40,6 +40,8 @@ from tonnage.rendering.settings import (
 )
 
 SCHEMA = 1
+# between a decision's inputs and the bytes that were left out of each device
+WITHHELD = "+"
 
 
 def build_plan_status(plan: Plan, *, plan_hash: str) -> Manifest:
@@ -141,6 +143,12 @@ class Kept:
     model: Mapping[str, Any]
     plan: Plan
     refreshed: str = ""
+
+    @property
+    def withheld_bytes(self) -> int:
+        """Bytes of each device that are kept free because workers of the plan before ran out of memory."""
+        stated = self.inputs.partition(WITHHELD)[2]
+        return int(stated) if stated.isdecimal() else 0
 
     def resolved(self) -> ResolvedModel | None:
         """The model as it was read for this plan; None if another version wrote it."""

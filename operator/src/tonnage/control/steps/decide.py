@@ -12,8 +12,17 @@ from tonnage.control.children import own_child
 from tonnage.control.in_force import accept_plan, plan_in_force
 from tonnage.control.world import Pass, World
 from tonnage.planning.plan import Plan, Rejection
-from tonnage.rendering.decision import Subject, contender_of, made, plan_on_nodes, replan_of, standing
+from tonnage.rendering.decision import (
+    Decision,
+    Subject,
+    contender_of,
+    made,
+    plan_on_nodes,
+    replan_of,
+    standing,
+)
 from tonnage.rendering.plan import Kept, kept_plans
+from tonnage.rendering.setback import find_setback, given_up, not_replanned, replanned
 
 # what another node may do away with; of GPUs it may be any reason, since other products take other things
 NEEDS_ROOM: Final = frozenset({"NoUsableNode", "NotEnoughMemory", "NodesUnknown"})
@@ -41,7 +50,11 @@ async def decide_plan(p: Pass, world: World) -> bool:
         outcome = made(subject, planned)
     if isinstance(outcome, Rejection):
         return _rejected(p, world, outcome)
-    world.waiting_for_room.discard(p.key)
+    outcome = await _after_setback(p, world, subject, outcome)
+    if p.contends:
+        world.waiting_for_room.add(p.key)
+    else:
+        world.waiting_for_room.discard(p.key)
     p.kept, p.plan_hash = p.memory.kept = outcome.kept, outcome.plan_hash
     accept_plan(
         p,
@@ -52,8 +65,32 @@ async def decide_plan(p: Pass, world: World) -> bool:
         priority_class=p.spec.template.priority_class_name,
         placement=placement_of(p.spec),
     )
-    p.found(ConditionType.PLANNED, True, "Planned", outcome.kept.plan.reason)
+    withheld = outcome.kept.withheld_bytes
+    text = outcome.kept.plan.reason + (replanned(withheld) if withheld else "")
+    p.found(ConditionType.PLANNED, True, "Planned", text)
     return True
+
+
+async def _after_setback(p: Pass, world: World, subject: Subject, decision: Decision) -> Decision:
+    """Once a plan's workers ran out of device memory, one that keeps more free; but only once."""
+    kept, pods = decision.kept, world.store.pods(p.key)
+    setback = find_setback(pods, plan=kept.plan, plan_hash=decision.plan_hash)
+    if setback is None:
+        return decision
+    if kept.withheld_bytes:
+        text = given_up(setback, withheld_bytes=kept.withheld_bytes, plan=kept.plan)
+    else:
+        withheld = setback.withheld_bytes
+        planned = await _plan(p, world, subject, withheld_bytes=withheld)
+        if planned is None:
+            return decision
+        outcome = made(subject, planned, withheld_bytes=withheld)
+        if isinstance(outcome, Decision):
+            return outcome
+        text = not_replanned(setback, why=outcome.message)
+    if not setback.over:
+        p.found(ConditionType.DEGRADED, True, setback.reason, text)
+    return decision
 
 
 def _before(p: Pass, world: World) -> Iterator[tuple[Kept, str]]:
@@ -63,7 +100,9 @@ def _before(p: Pass, world: World) -> Iterator[tuple[Kept, str]]:
         yield p.memory.kept
 
 
-async def _plan(p: Pass, world: World, subject: Subject) -> Plan | Rejection | None:
+async def _plan(
+    p: Pass, world: World, subject: Subject, *, withheld_bytes: int = 0
+) -> Plan | Rejection | None:
     """A new plan; None where it is too early for one."""
     nodes = world.nodes()
     if not world.arbiter.takes_gpus(subject.spec.hardware.accelerator):
@@ -82,6 +121,7 @@ async def _plan(p: Pass, world: World, subject: Subject) -> Plan | Rejection | N
         priority=world.hardware.priority(subject.spec.template.priority_class_name),
         surges=world.hardware.bound_pods(p.key) > 0,
         in_force=plan_in_force(p, world, deployment)[0],
+        withheld_bytes=withheld_bytes,
     )
     if isinstance(contender, Rejection):
         return contender

@@ -242,7 +242,11 @@ class Sizer:
                 weights=self.weights(choice),
                 graph_sizes=_sizes(laid, eager=choice.step.eager),
             )
-            made = self._budgets[key] = budget(load, total_bytes=usable_bytes(choice.pool))
+            made = self._budgets[key] = budget(
+                load,
+                total_bytes=usable_bytes(choice.pool),
+                withheld_bytes=self._question.withheld_bytes,
+            )
         return made
 
     def _needed(self, laid: LaidOut) -> int:

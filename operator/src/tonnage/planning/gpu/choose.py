@@ -42,9 +42,12 @@ def plan_on_gpus(
     engine: GpuRules,
     hardware: Hardware = _ANY_HARDWARE,
     prices: Mapping[str, Decimal] = _NO_PRICES,
+    withheld_bytes: int = 0,
     explain: bool = True,
 ) -> Plan | Rejection:
     """The plan of one replica on GPUs, or why there is none; the same answer for the same arguments.
+
+    `withheld_bytes` of each device are kept free beyond what the laws ask for.
 
     Not to `explain` is ten times faster where there is none: what would fit is not searched for then.
 
@@ -57,6 +60,7 @@ def plan_on_gpus(
         pools=sorted_pools(pool for pool in inventory.pools if pool.vendor is not Vendor.CPU),
         hardware=hardware,
         prices=prices,
+        withheld_bytes=withheld_bytes,
     )
     rejection = rules.first_rejection(question)
     if rejection is not None:

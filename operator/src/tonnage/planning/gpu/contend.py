@@ -34,7 +34,8 @@ class Contender:
 
     `key` is `namespace/name`, `created` its creation time as the API writes it. `replicas` is how many it
     wants. `surges`: pods of an earlier plan are there, and must stay until a pod of the new one serves.
-    `in_force` is that plan, if it is known: made anew it needs no room beside itself.
+    `in_force` is that plan, if it is known: made anew it needs no room beside itself. `withheld_bytes` of
+    each device are kept free beyond what the laws ask for.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Contender:
     replicas: int
     surges: bool = False
     in_force: Plan | None = None
+    withheld_bytes: int = 0
 
     @property
     def rank(self) -> tuple[int, str, str]:
@@ -118,6 +120,7 @@ def plan_next(
         engine=contender.engine,
         hardware=contender.hardware,
         prices=site.prices,
+        withheld_bytes=contender.withheld_bytes,
         explain=explain,
     )
     if isinstance(outcome, Rejection) or outcome.gpu is None:

@@ -36,12 +36,14 @@ class Hardware:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuQuestion(Wanted):
     """All that planning on GPUs looks at. `prices` are for one device and hour, by a pool's or a product's
-    name (`names_of`); pools without one come after those that have one."""
+    name (`names_of`); pools without one come after those that have one. `withheld_bytes` of each device are
+    kept free beyond what the laws ask for."""
 
     engine: GpuRules
     pools: tuple[Pool, ...]
     hardware: Hardware = Hardware()
     prices: Mapping[str, Decimal] = field(default_factory=dict)
+    withheld_bytes: int = 0
 
     @property
     def dtype(self) -> str | None:
