@@ -329,9 +329,7 @@ def run_out(room: Room, *, missing: int) -> None:
     ended = {"exitCode": 1, "reason": "Error", "message": json.dumps(message)}
     statuses = [{**engine, "restartCount": 1, "lastState": {"terminated": ended}}]
     change = {"status": {"containerStatuses": statuses}}
-    room.cluster.patch(
-        "pod", pod["metadata"]["name"], change, namespace=room.namespace, subresource="status"
-    )
+    room.cluster.patch("pod", pod["metadata"]["name"], change, namespace=room.namespace, subresource="status")
 
 
 def test_a_worker_that_runs_out_of_memory_gets_a_plan_that_keeps_more_free_once(room: Room) -> None:
