@@ -31,7 +31,8 @@ _WITHOUT_ENCODER: Final = "--textonly"
 class Start:
     """One start. `kv_bytes` is what the engine had for its KV cache at `share` of the device, None where that
     was pinned; `other_bytes` all that the device held beside the cache, after a burst where there was one,
-    for logs the sum of what was logged, None where that is not known. `kind` is "dense" or "other"."""
+    for logs the sum of what was logged, None where that is not known;
+    `ready_bytes` the same before any request. `kind` is "dense" or "other"."""
 
     id: str
     model: str
@@ -45,6 +46,7 @@ class Start:
     activation_bytes: int | None = None
     non_torch_bytes: int | None = None
     graph_bytes: int | None = None
+    ready_bytes: int | None = None
 
     @cached_property
     def budget(self) -> Budget:
@@ -137,6 +139,7 @@ def measured(row: dict[str, Any]) -> Start:
         activation_bytes=memory["activation"],
         non_torch_bytes=memory["non_torch"],
         graph_bytes=memory.get("graphs"),
+        ready_bytes=memory["used_at_ready"] - memory["kv"],
     )
 
 

@@ -26,10 +26,11 @@ from tonnage.planning.residuals import (
     dump,
     is_trusted,
     kv_bound,
+    plan_bound,
     read,
 )
 from tonnage.planning.term import GIB, MIB, Term
-from unit.planning.starts import log_rows, shape_named
+from unit.planning.starts import Start, log_rows, on_h200, shape_named
 
 KEY = Key(
     engine_version="0.32.0",
@@ -187,6 +188,49 @@ def test_a_cold_start_stands_for_a_warm_one_until_there_is_one() -> None:
     assert of(known).residuals_mib == (500,)
     known = known.with_start(KEY, measured_bytes=LAW.likely, law=LAW, trusted=True)
     assert (of(known).residuals_mib, of(known, cold).residuals_mib) == ((0,), (500,))
+
+
+# Plans
+
+
+TAUGHT = [start for start in on_h200() if start.ready_bytes is not None]
+
+
+@pytest.mark.parametrize("start", TAUGHT, ids=lambda start: str(start.id))
+def test_a_plan_that_was_taught_by_a_start_holds_its_burst(start: Start) -> None:
+    """What that start showed when it was ready teaches; what it held after its burst must fit, with the
+    plan's bytes beside it."""
+    assert start.ready_bytes is not None
+    assert start.other_bytes is not None
+    known = Residuals().with_start(
+        KEY, measured_bytes=start.ready_bytes, law=start.budget.at_ready, trusted=True
+    )
+    bound = plan_bound(start.budget, known.of(KEY))
+    assert bound + start.other_bytes <= start.total_bytes
+    assert plan_bound(start.budget, None) == start.budget.kv_bytes
+
+
+def test_starts_that_agree_give_a_plan_more_than_the_law_alone() -> None:
+    """fill-8b-pinned and its like: 2.5 GiB were left in the burst."""
+    start = next(each for each in TAUGHT if each.id == "fill-8b-pinned")
+    known = Residuals()
+    for _ in range(5):
+        known = known.with_start(
+            KEY, measured_bytes=start.ready_bytes or 0, law=start.budget.at_ready, trusted=True
+        )
+    more = plan_bound(start.budget, known.of(KEY)) - start.budget.kv_bytes
+    assert 0.3 * GIB < more < 2.5 * GIB
+
+
+def test_what_stood_is_estimated_when_an_engine_is_ready() -> None:
+    near = [
+        start
+        for start in TAUGHT
+        if start.load.sequences <= 512 and not start.load.shape.recurrent and not start.load.shape.latent
+    ]
+    off = [abs((start.ready_bytes or 0) - start.budget.at_ready.likely) / GIB for start in near]
+    assert len(near) > 35
+    assert max(off) < 0.65
 
 
 # Who may teach

@@ -146,6 +146,19 @@ def beside_kv(left: Term, *, share: int) -> Term:
     return Term(share - left.upper, share - left.likely, share - left.lower, left.source)
 
 
+def plan_bound(budget: Budget, learned: Learned | None) -> int:
+    """`Budget.kv_bytes` with what was learned of `Budget.at_ready` by starts with pinned bytes: what stood
+    there is taken as it was seen, what bursts may add to it stays the law's upper figure. Never below
+    nothing."""
+    if learned is None:
+        return budget.kv_bytes
+    ready = budget.at_ready
+    standing = budget.context, budget.non_torch, budget.weights, budget.graphs
+    kept = ready.likely - sum(each.likely for each in standing)
+    later = max(0, budget.activation.upper + budget.burst_margin.upper - kept)
+    return budget.total_bytes - calibrated(ready, learned).upper - later
+
+
 def dump(residuals: Residuals) -> dict[str, str]:
     """The data of a ConfigMap: one entry for each key, the same bytes for the same content."""
     entries = {name: _entry_of(each) for name, each in sorted(residuals.learned.items())}
