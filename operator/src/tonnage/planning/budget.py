@@ -227,8 +227,8 @@ def _warm_up(step: Activation) -> Term:
 
 def _at_ready(standing: tuple[Term, ...], steady: Term, *, second_runner: bool) -> Term:
     """What stands, and what the allocator kept of warming up: the whole peak of a step, of which the second
-    runner's leaves half (device memory at ready in 52 starts on an H200: within 0.5 GiB, but for starts of
-    more than 256 sequences, hybrids and deepseek-v3-6l-fp8)."""
+    runner's leaves half (device memory at ready in 52 starts on an H200: within 0.65 GiB, but for starts of
+    more than 512 sequences, hybrids, latent attention and deepseek-v3-6l-fp8)."""
     left = steady.likely // 2 if second_runner else steady.likely
     return term(
         sum(each.likely for each in standing) + left,
