@@ -105,7 +105,7 @@ class Load:
         """Elements that one token's way through the widest matrix outside routed experts holds on one rank:
         one and a half times its width where gate and up projection are joined, which act into half of it;
         twice where what widens is as wide as what narrows again, as without a gate."""
-        return max((self._wide_in(run.layer) for run in self.shape.layers), default=0.0)
+        return max(map(self._wide_in, self._layers), default=0.0)
 
     def _wide_in(self, layer: Layer) -> float:
         widths = [
@@ -161,12 +161,14 @@ class Load:
         """Whether experts stay in four bits and are computed by kernels that keep no workspace."""
         return self.shape.quantization in _PACKED_EXPERTS
 
+    @cached_property
+    def _layers(self) -> tuple[Layer, ...]:
+        """The distinct ones: equal layers are one object (`runs_of`)."""
+        return tuple({id(run.layer): run.layer for run in self.shape.layers}.values())
+
     def _parameters(self) -> Iterator[Parameter]:
-        known: set[int] = set()
-        for run in self.shape.layers:
-            if id(run.layer) not in known:
-                known.add(id(run.layer))
-                yield from run.layer.parameters
+        for layer in self._layers:
+            yield from layer.parameters
 
     def _width(self, dimension: Dimension) -> int:
         plain = replace(dimension, per=1, rounding=Rounding.UP, fits=())
