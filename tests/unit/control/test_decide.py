@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tonnage.api.status import ConditionType
-from tonnage.cluster.port import BY_KIND, LLM_DEPLOYMENT, NODE, POD
+from tonnage.cluster.port import BY_KIND, LLM_DEPLOYMENT, NODE, POD, ApiError
 from tonnage.control import reconcile as passes
 from tonnage.control.hardware import Hardware
 from tonnage.control.queue import Key
@@ -308,3 +308,21 @@ def test_a_restarted_operator_keeps_the_plan_that_was_made_after_a_setback(room:
     second = room.last.kept
     room.restart_with("a", replicas=1)
     assert (room.planned("a")[0], room.last.kept) == (True, second)
+
+
+async def no_status(_p: Pass, _world: World) -> bool:
+    raise ApiError(422, "a webhook refuses the status")
+
+
+def test_one_whose_status_cannot_be_written_keeps_no_other_waiting(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.put("a", **GPUS)
+    assert room.planned("a")[0]
+    room.put("b", **GPUS)
+    room.restart_with("a", replicas=1)
+    monkeypatch.setattr(passes, "LOOKING", (no_status,))
+    with pytest.raises(ApiError):
+        room.passed("a")
+    monkeypatch.setattr(passes, "LOOKING", ())
+    assert "8 by ns/a" in room.planned("b")[2]

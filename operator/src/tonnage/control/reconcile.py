@@ -37,6 +37,8 @@ async def reconcile(key: Key, world: World) -> float | None:
     changes, p.memory.settled = world.store.changes(key), None
     try:
         error = await _change(p, world)
+        # before what may fail again: all others wait for it
+        _tell_arbiter(p, world)
         if error is None or p.memory.failures >= TOLD_FAILURES:
             for look in LOOKING:
                 await look(p, world)
@@ -44,15 +46,19 @@ async def reconcile(key: Key, world: World) -> float | None:
         world.store.drop_object(key, uid=owner.uid)
         world.forget(key)
         return None
-    if not p.contends:
-        world.arbiter.withdraw(key)
-    keep_devices(p, world)
-    world.unseen.discard(key)
     if error is not None:
         raise error
     if p.kept is not None and not p.requeue:
         p.memory.settled = Settled(changes=changes, workers=p.workers)
     return min(p.requeue + p.ask_again, default=None)
+
+
+def _tell_arbiter(p: Pass, world: World) -> None:
+    """What the object holds and wants of devices is known now."""
+    if not p.contends:
+        world.arbiter.withdraw(p.key)
+    keep_devices(p, world)
+    world.unseen.discard(p.key)
 
 
 async def _still_settled(p: Pass, world: World) -> bool:
