@@ -41,6 +41,7 @@ class Room:
         self.world = self._new_world()
         self.objects: dict[Key, Mapping[str, Any]] = {}
         self.last: Pass | None = None
+        self.monkeypatch = monkeypatch
         monkeypatch.setattr(passes, "_decide_and_bring", self._decide)
         monkeypatch.setattr(passes, "LOOKING", ())
 
@@ -308,6 +309,29 @@ def test_a_restarted_operator_keeps_the_plan_that_was_made_after_a_setback(room:
     second = room.last.kept
     room.restart_with("a", replicas=1)
     assert (room.planned("a")[0], room.last.kept) == (True, second)
+
+
+def test_a_first_pass_that_has_only_begun_tells_no_other_what_is_free(room: Room) -> None:
+    room.put("a", **GPUS)
+    assert room.planned("a")[0]
+    room.put("b", **GPUS)
+    room.restart_with("a", replicas=1)
+    decided = dict[str, Pass]()
+
+    async def slowly(p: Pass, world: World) -> None:
+        for _ in range(9 if p.key[1] == "a" else 0):
+            # a request on the way
+            await asyncio.sleep(0)
+        await room._decide(p, world)
+        decided[p.key[1]] = p
+
+    async def at_once() -> None:
+        await asyncio.gather(*(reconcile(("ns", name), room.world) for name in "ab"))
+
+    room.monkeypatch.setattr(passes, "_decide_and_bring", slowly)
+    asyncio.run(at_once())
+    assert decided["b"].findings[ConditionType.PLANNED].reason == "Waiting"
+    assert decided["a"].kept is not None
 
 
 async def no_status(_p: Pass, _world: World) -> bool:

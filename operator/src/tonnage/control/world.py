@@ -168,10 +168,13 @@ class World:
     def memory(self, key: Key, *, uid: str) -> Memory:
         """The memory of an object; one that had its name before leaves nothing in it."""
         known = self.memories.get(key)
-        if known is None or known.uid != uid:
+        if known is not None and known.uid == uid:
+            return known
+        if known is not None:
             self.forget(key)
-            known = self.memories[key] = Memory(uid=uid)
-        return known
+        # a first pass that has only begun tells others nothing: the object stays unseen
+        self.memories[key] = Memory(uid=uid)
+        return self.memories[key]
 
     def forget(self, key: Key) -> None:
         """Drop everything remembered of an object that is gone."""
