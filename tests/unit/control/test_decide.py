@@ -168,6 +168,18 @@ def test_one_that_runs_on_cpu_nodes_from_now_on_frees_its_devices(room: Room) ->
     assert room.planned("b")[0]
 
 
+def test_one_that_serves_on_cpu_nodes_and_waits_for_gpus_stays_in_line_quietly(room: Room) -> None:
+    room.world.hardware.put(NODE, clusters.body("Node", "cpu-0"))
+    room.put("a", hardware={"accelerator": "CPU"}, workload={"contextLength": 4096, "concurrency": 1})
+    assert room.planned("a")[0]
+    room.restart_with("a", replicas=1)
+    room.put("a", **{**GPUS, "hardware": {"accelerator": "GPU", "parallelism": {"tensor": 16}}})
+    assert room.planned("a")[0] is False
+    room.again.clear()
+    assert room.planned("a")[0] is False
+    assert room.again == []
+
+
 def test_no_plan_is_made_before_all_others_were_looked_at(room: Room) -> None:
     room.put("a", **GPUS)
     assert room.planned("a")[0]

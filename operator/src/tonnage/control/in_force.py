@@ -41,7 +41,7 @@ def keep_devices(p: Pass, world: World) -> None:
         return
     deployment = own_child(p, world, DEPLOYMENT, p.owner.name)
     plan, plan_hash = plan_in_force(p, world, deployment)
-    if plan is None or deployment is None:
+    if plan is None or plan.gpu is None or deployment is None:
         return
     pod = deployment["spec"]["template"]["spec"]
     accept_plan(
