@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tonnage.planning.plan import Plan
+from tonnage.rendering.findings import parse_exit_message
 from tonnage.rendering.observations import Pod, Termination
 from tonnage.rendering.setback import SLACK_BYTES, find_setback, given_up, not_replanned
 from unit.planning.gpu.samples import GIB, plan, pool
@@ -59,10 +60,16 @@ def test_the_worst_counts() -> None:
         {**LACKED, "figures": {"triedBytes": "much", "freeBytes": 1}},
         {**LACKED, "figures": {"triedBytes": 1 * GIB, "freeBytes": 3 * GIB}},
         {**LACKED, "figures": {"triedBytes": 2**60, "freeBytes": 0}},
+        {**LACKED, "figures": {"triedBytes": float("inf"), "freeBytes": 0}},
+        "[" * 100_000,
     ],
 )
 def test_what_tells_no_sane_figures_is_none(message: object) -> None:
     assert found(ended(message)) is None
+
+
+def test_a_message_of_nothing_but_brackets_is_none_of_a_worker() -> None:
+    assert parse_exit_message("[" * 100_000) is None
 
 
 def test_pods_of_other_plans_and_plans_on_cpu_nodes_have_none() -> None:

@@ -171,7 +171,7 @@ def parse_exit_message(message: str) -> tuple[str, str] | None:
     try:
         data = json.loads(message)
         return str(data["reason"])[:64], str(data["message"])[:600]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
 
 

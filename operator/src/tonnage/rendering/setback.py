@@ -53,7 +53,7 @@ def _setback(pod: Pod) -> Setback | None:
         told = json.loads(pod.last_exit.message) if pod.last_exit is not None else {}
         reason, message = str(told["reason"])[:64], str(told["message"])[:600]
         missing = _missing(reason, told["figures"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return None
     if not 0 < missing < 1024 * _GIB:
         return None
