@@ -312,6 +312,32 @@ def test_where_no_plan_with_more_room_is_possible_the_one_before_stays_and_it_is
     assert "8 by ns/a" in room.planned("b")[2]
 
 
+def test_a_setback_that_waits_for_room_is_looked_at_in_every_pass(room: Room) -> None:
+    room.put("a", **GPUS)
+    assert room.planned("a")[0]
+    assert room.last is not None
+    first = room.last
+    runs_out(room, "a", missing=78 * GIB, serves=True)
+    assert (room.planned("a")[0], room.last.kept) == (True, first.kept)
+    assert room.world.waiting_for_room == {("ns", "a")}
+    before = room.last
+    room.passed("a")
+    assert room.last is not before
+
+
+def test_a_setback_leads_to_no_plan_on_cpu_nodes_where_the_gpus_are_gone(room: Room) -> None:
+    anywhere = {"workload": {"contextLength": 4096, "concurrency": 1}}
+    room.put("a", **anywhere)
+    assert room.planned("a")[0]
+    assert room.last is not None
+    first = room.last.kept
+    runs_out(room, "a", missing=GIB)
+    room.world.hardware.remove(NODE, clusters.body("Node", "h100-0"))
+    room.world.hardware.put(NODE, clusters.body("Node", "cpu-0"))
+    assert (room.planned("a")[0], room.last.kept) == (True, first)
+    assert "no plan that keeps" in degraded(room)
+
+
 def test_a_restarted_operator_keeps_the_plan_that_was_made_after_a_setback(room: Room) -> None:
     room.put("a", **GPUS)
     assert room.planned("a")[0]

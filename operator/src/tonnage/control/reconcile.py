@@ -48,7 +48,8 @@ async def reconcile(key: Key, world: World) -> float | None:
         return None
     if error is not None:
         raise error
-    if p.kept is not None and not p.requeue:
+    # one that waits for room is told of it by nothing that the store learns
+    if p.kept is not None and not p.contends and not p.requeue:
         p.memory.settled = Settled(changes=changes, workers=p.workers)
     return min(p.requeue + p.ask_again, default=None)
 

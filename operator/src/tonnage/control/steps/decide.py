@@ -105,7 +105,8 @@ async def _plan(
 ) -> Plan | Rejection | None:
     """A new plan; None where it is too early for one."""
     nodes = world.nodes()
-    if not world.arbiter.takes_gpus(subject.spec.hardware.accelerator):
+    # what ran out of device memory stays on GPUs, also while the cluster shows none
+    if not withheld_bytes and not world.arbiter.takes_gpus(subject.spec.hardware.accelerator):
         return plan_on_nodes(subject, nodes=nodes)
     if nodes is None and not world.arbiter.is_stated:
         return _NODES_UNKNOWN
