@@ -115,6 +115,23 @@ def test_an_accepted_plan_has_its_devices_before_its_pods_have_a_node_and_once_a
     assert isinstance(late, Plan)
 
 
+def test_what_is_accepted_while_turns_are_taken_has_first_call() -> None:
+    cluster, asked = Cluster("h100-0"), [contender(name, tensor=4) for name in "bc"]
+    (plan,) = contend(
+        [contender("a", tensor=4)], site=Site(hardware=cluster.hardware.records, prices={})
+    ).values()
+    assert isinstance(plan, Plan)
+
+    async def scale(pods: int) -> None:
+        cluster.accept(KEY, plan, pods=pods)
+
+    async def meanwhile() -> list[Any]:
+        both = cluster.arbiter.outcome(key_of(asked[0]), asked[0]), scale(2)
+        return await asyncio.gather(*both)
+
+    assert isinstance(asyncio.run(meanwhile())[0], Rejection)
+
+
 def test_who_leaves_frees_its_devices_and_the_others_are_told() -> None:
     cluster = Cluster("h100-0")
     (plan,) = cluster.ask(contender("a", tensor=8))

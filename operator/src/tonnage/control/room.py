@@ -54,6 +54,8 @@ class Offer:
 
 
 NOTHING_STATED: Final = Offer()
+# plans that were accepted while turns were taken have first call: the turns are taken anew, but not for ever
+_MOST_TRIES: Final = 4
 
 
 class Arbiter:
@@ -120,15 +122,22 @@ class Arbiter:
                 # it may want less than before
                 self._changed()
             self._contenders[key] = contender
-            site = self._site_now()
-            order = sorted(self._contenders.values(), key=lambda each: each.rank)
-            order = order[: order.index(contender) + 1]
-            self._keep_what_stands(order)
-            while len(self._turns) < len(order):
-                self._take_turn(order[len(self._turns)], site)
-                # one plan after another keeps the process busy for a while: others want their turn too
-                await asyncio.sleep(0)
+            for _ in range(_MOST_TRIES):
+                site, accepted = self._site_now(), self._accepted.copy()
+                order = self._up_to(key, contender)
+                self._keep_what_stands(order)
+                while len(self._turns) < len(order):
+                    self._take_turn(order[len(self._turns)], site)
+                    # one plan after another keeps the process busy for a while: others want their turn too
+                    await asyncio.sleep(0)
+                if accepted == self._accepted:
+                    break
             return self._explained(order, site)
+
+    def _up_to(self, key: Key, contender: Contender) -> list[Contender]:
+        """A contender, after those that are ahead of it."""
+        order = sorted({**self._contenders, key: contender}.values(), key=lambda each: each.rank)
+        return order[: order.index(contender) + 1]
 
     def _site_now(self) -> Site:
         """What is contended for; turns taken on another ground are forgotten."""
