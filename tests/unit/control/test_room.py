@@ -132,6 +132,21 @@ def test_what_is_accepted_while_turns_are_taken_has_first_call() -> None:
     assert isinstance(asyncio.run(meanwhile())[0], Rejection)
 
 
+def test_one_that_cannot_be_planned_for_a_bug_fails_none_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan_next = room.plan_next
+
+    def fails(each: Contender, **rest: Any) -> Any:
+        if each.key == "ns/a":
+            raise ZeroDivisionError
+        return plan_next(each, **rest)
+
+    monkeypatch.setattr(room, "plan_next", fails)
+    cluster = Cluster("h100-0")
+    with pytest.raises(ZeroDivisionError):
+        cluster.ask(contender("a"))
+    assert isinstance(cluster.ask(contender("b"))[0], Plan)
+
+
 def test_who_leaves_frees_its_devices_and_the_others_are_told() -> None:
     cluster = Cluster("h100-0")
     (plan,) = cluster.ask(contender("a", tensor=8))

@@ -58,6 +58,11 @@ NOTHING_STATED: Final = Offer()
 _MOST_TRIES: Final = 4
 
 
+def _key_of(contender: Contender) -> Key:
+    namespace, _, name = contender.key.partition("/")
+    return namespace, name
+
+
 class Arbiter:
     """Plans on GPUs in the order of their objects' rank, each with what those ahead leave.
 
@@ -186,7 +191,12 @@ class Arbiter:
 
     def _take_turn(self, contender: Contender, site: Site) -> None:
         before = self._turns[-1].after if self._turns else room_of(site)
-        outcome, after = plan_next(contender, site=site, room=before, explain=False)
+        try:
+            outcome, after = plan_next(contender, site=site, room=before, explain=False)
+        except Exception:
+            # a bug in planning one is no reason to fail the passes of all behind it too
+            self._contenders.pop(_key_of(contender), None)
+            raise
         refusal = not_rendered(outcome) if isinstance(outcome, Plan) else None
         if refusal is not None:
             # no pod will ever ask for what it would be given
