@@ -13,6 +13,7 @@ from tonnage.cluster.port import NODE, POD
 from tonnage.control import room
 from tonnage.control.hardware import Hardware
 from tonnage.control.room import Accepted, Arbiter, Offer
+from tonnage.gpus.records import Records
 from tonnage.planning.gpu.contend import Contender, Site, contend
 from tonnage.planning.gpu.question import Hardware as Wanted
 from tonnage.planning.plan import Plan, Rejection
@@ -145,6 +146,22 @@ def test_one_that_cannot_be_planned_for_a_bug_fails_none_behind_it(monkeypatch: 
     with pytest.raises(ZeroDivisionError):
         cluster.ask(contender("a"))
     assert isinstance(cluster.ask(contender("b"))[0], Plan)
+
+
+def test_of_many_accepted_plans_that_may_run_on_the_same_nodes_the_inventory_is_taken_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster("h100-0")
+    (plan,) = cluster.ask(contender("a", tensor=1))
+    assert isinstance(plan, Plan)
+    for number in range(20):
+        cluster.accept(("ns", f"a{number}"), plan)
+    taken, inventory = [], Records.inventory
+    monkeypatch.setattr(
+        Records, "inventory", lambda self, **rest: taken.append(rest) or inventory(self, **rest)
+    )
+    assert isinstance(cluster.ask(contender("b", tensor=4))[0], Rejection)
+    assert len(taken) < 20
 
 
 def test_who_leaves_frees_its_devices_and_the_others_are_told() -> None:

@@ -13,6 +13,7 @@ from tonnage.control.hardware import Hardware
 from tonnage.control.queue import Key
 from tonnage.gpus.inventory import Access, Inventory
 from tonnage.gpus.placement import Placement
+from tonnage.gpus.records import Records
 from tonnage.gpus.reservations import Need
 from tonnage.planning.gpu.choose import takes_gpus
 from tonnage.planning.gpu.contend import Contender, Room, Site, plan_next, room_of
@@ -61,6 +62,29 @@ _MOST_TRIES: Final = 4
 def _key_of(contender: Contender) -> Key:
     namespace, _, name = contender.key.partition("/")
     return namespace, name
+
+
+class _Usable:
+    """Nodes that pods of accepted plans may be given devices of: many ask for the same."""
+
+    def __init__(self, hardware: Records | Inventory) -> None:
+        self._hardware = hardware
+        self._known: list[tuple[Placement, dict[str, frozenset[str]]]] = []
+
+    def nodes(self, accepted: Accepted) -> frozenset[str]:
+        """Names of the nodes of the plan's pool with devices free."""
+        alike = (pools for placement, pools in self._known if placement == accepted.placement)
+        pools = next(alike, None)
+        if pools is None:
+            pools = self._pools(accepted.placement)
+            self._known.append((accepted.placement, pools))
+        return pools.get(accepted.pool, frozenset())
+
+    def _pools(self, placement: Placement) -> dict[str, frozenset[str]]:
+        whole = self._hardware
+        if isinstance(whole, Records):
+            whole = whole.inventory(placement=placement)
+        return {pool.name: frozenset(node.name for node in pool.nodes if node.free) for pool in whole.pools}
 
 
 class Arbiter:
@@ -158,7 +182,8 @@ class Arbiter:
 
     def _needs(self) -> list[Need]:
         needs = ((key, each, self._pods_to_come(key, each)) for key, each in self._accepted.items())
-        return [self._need(key, each, pods=pods) for key, each, pods in needs if pods > 0]
+        usable = _Usable(self._offer.inventory or self._hardware.records)
+        return [self._need(key, each, pods=pods, usable=usable) for key, each, pods in needs if pods > 0]
 
     def _pods_to_come(self, key: Key, accepted: Accepted) -> int:
         """Pods whose devices the inventory still shows as free."""
@@ -166,10 +191,8 @@ class Arbiter:
             return accepted.pods
         return accepted.pods - self._hardware.bound_pods(key, plan_hash=accepted.plan_hash)
 
-    def _need(self, key: Key, accepted: Accepted, *, pods: int) -> Need:
-        whole = self._offer.inventory or self._hardware.records.inventory(placement=accepted.placement)
-        pools = (pool for pool in whole.pools if pool.name == accepted.pool)
-        nodes = (node.name for pool in pools for node in pool.nodes if node.free)
+    @staticmethod
+    def _need(key: Key, accepted: Accepted, *, pods: int, usable: _Usable) -> Need:
         return Need(
             key="/".join(key),
             pool=accepted.pool,
@@ -177,7 +200,7 @@ class Arbiter:
             devices=accepted.devices,
             priority=accepted.priority,
             created=accepted.created,
-            usable=frozenset(nodes),
+            usable=usable.nodes(accepted),
         )
 
     def _keep_what_stands(self, order: list[Contender]) -> None:
