@@ -89,6 +89,7 @@ def take_inventory(
     known = {node.name: node for node in sorted(nodes, key=lambda each: each.name)}
     for node in known.values():
         offers, problems, has_devices = _offers(node, published, read)
+        pools.has_accelerators |= has_devices
         pools.problems.extend(problems)
         use = uses.get(node.name, _NO_USE)
         for offer in offers if has_devices else (_CPU,):
@@ -169,7 +170,6 @@ def _mistaken(pools: Sequence[Pool], nodes: Mapping[str, Node]) -> Iterator[Prob
 def _add(pools: _Pools, node: Node, offer: Offer, use: NodeUse, placement: Placement) -> None:
     resource = offer.pool.resource
     tolerated = frozenset({resource}) if offer.pool.access is Access.RESOURCE else frozenset()
-    pools.has_accelerators |= offer.pool.vendor is not Vendor.CPU
     obstacle = find_obstacle(node, placement=placement, tolerated=tolerated)
     if obstacle is not None:
         pools.problems.append(_obstructed(node, offer, obstacle.reason, obstacle.why))

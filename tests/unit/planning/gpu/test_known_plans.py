@@ -317,6 +317,8 @@ def test_gpus_are_taken_where_there_are_any_unless_somebody_says_otherwise() -> 
     # nor does a plan fall back to CPU nodes while the node with the cards is restarted
     restarted = take_inventory([replace(clusters.node("h100-0"), ready=False), clusters.node("cpu-0")])
     assert takes_gpus(None, inventory=restarted)
+    plugin_to_come = replace(clusters.node("h100-0"), capacity={}, allocatable={})
+    assert takes_gpus(None, inventory=take_inventory([plugin_to_come, clusters.node("cpu-0")]))
     assert not takes_gpus(None, inventory=take_inventory([clusters.node("cpu-0")]))
     assert [takes_gpus(name, inventory=some) for name in ("CPU", "GPU")] == [False, True]
     assert takes_gpus("GPU", inventory=none)
