@@ -116,8 +116,7 @@ def contender_of(
         hardware=hardware_of(spec),
         placement=placement_of(spec),
         replicas=spec.wanted_replicas,
-        # a plan whose workers fail need not stay until another one serves
-        surges=surges and not spec.rollout.allow_downtime and not withheld_bytes,
+        surges=surges and not spec.rollout.allow_downtime,
         in_force=in_force,
         withheld_bytes=withheld_bytes,
     )

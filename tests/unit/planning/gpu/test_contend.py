@@ -189,6 +189,24 @@ def test_the_plan_in_force_made_anew_needs_no_room_beside_itself() -> None:
         assert (found == plan) == fits
 
 
+@pytest.mark.parametrize(
+    ("replicas", "tensor", "fits"),
+    [(2, 4, True), (2, 8, False), (1, 8, True)],
+    ids=["as large", "larger", "one"],
+)
+def test_what_replaces_a_plan_whose_workers_fail_has_room_once_one_of_them_is_gone(
+    replicas: int, tensor: int, fits: bool
+) -> None:
+    before = contend([contender("a", tensor=4)], site=site("h100-0"))["ns/a"]
+    assert isinstance(before, Plan)
+    pods = tuple(running(f"x{number}", 4, ready=True) for number in range(2))
+    asked = contender(
+        "a", surges=True, replicas=replicas, tensor=tensor, in_force=before, withheld_bytes=2**30
+    )
+    found = contend([asked], site=site("h100-0", pods=pods))["ns/a"]
+    assert isinstance(found, Plan) if fits else refused(found, "NoRoomForSurge")
+
+
 def test_room_for_a_surge_is_where_a_pod_would_be_given_main_memory_too() -> None:
     """Devices are free on a node whose main memory others have."""
     crowd = holder("h200-0", 1, name="crowd", memory_bytes=node("h200-0").memory_allocatable_bytes)

@@ -35,7 +35,8 @@ class Contender:
     `key` is `namespace/name`, `created` its creation time as the API writes it. `replicas` is how many it
     wants. `surges`: pods of an earlier plan are there, and must stay until a pod of the new one serves.
     `in_force` is that plan, if it is known: made anew it needs no room beside itself. `withheld_bytes` of
-    each device are kept free beyond what the laws ask for.
+    each device are kept free beyond what the laws ask for, since workers of that plan fail: one of them need
+    not stay.
     """
 
     key: str
@@ -126,7 +127,7 @@ def plan_next(
     if isinstance(outcome, Rejection) or outcome.gpu is None:
         return _explained(outcome, inventory, site=site, others=others), room
     need = need_of(contender, outcome, gpu=outcome.gpu, inventory=inventory)
-    if contender.surges and outcome != contender.in_force:
+    if contender.surges and not _takes_its_place(contender, outcome, gpu=outcome.gpu):
         beside = _beside_own_pods(contender, site=site, room=room, others=others)
         if not _has_room(beside, replace(need, pods=outcome.gpu.nodes_per_replica)):
             return _no_room_for_surge(outcome, outcome.gpu), room
@@ -148,6 +149,18 @@ def need_of(contender: Contender, plan: Plan, *, gpu: GpuPlan, inventory: Invent
         created=contender.created,
         usable=frozenset(nodes),
     )
+
+
+def _takes_its_place(contender: Contender, plan: Plan, *, gpu: GpuPlan) -> bool:
+    """Needs a plan no room beside the pods before? The same plan needs none, nor does one that replaces a
+    plan whose workers fail, which need not stay until others serve: as long as one of them, the only one or
+    one with as many devices, makes room for a new one."""
+    before = contender.in_force
+    if plan == before or not contender.withheld_bytes:
+        return plan == before
+    if contender.replicas == 1 or before is None or before.gpu is None:
+        return contender.replicas == 1
+    return plan.pool == before.pool and gpu.devices_per_pod <= before.gpu.devices_per_pod
 
 
 def _beside_own_pods(contender: Contender, *, site: Site, room: Room, others: Sequence[Need]) -> Inventory:
