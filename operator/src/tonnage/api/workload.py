@@ -375,7 +375,7 @@ class Hardware(ApiModel):
                 ),
                 Form(
                     r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$",
-                    "write a GPU product as node labels spell it, such as H100-80GB-HBM3",
+                    "write a GPU product as node labels spell it, such as NVIDIA-H100-80GB-HBM3",
                 ),
             ]
         ],
@@ -383,7 +383,10 @@ class Hardware(ApiModel):
         ListSet(),
     ] = Field(
         default_factory=list,
-        description="GPU products that may be used, such as H100-80GB-HBM3; all if empty.",
+        description=(
+            "GPU products that may be used, as nodes label them or as the catalogue calls them, such as "
+            "NVIDIA-H100-80GB-HBM3 or L40S; all if empty."
+        ),
     )
     parallelism: Parallelism = Field(
         default_factory=Parallelism, description="Pinned parallel sizes; the planner chooses the others."

@@ -127,6 +127,7 @@ def test_no_cluster_at_all() -> None:
         ("H200", {"compute_capability": (7, 0)}, LLAMA_8B, {}, "UnsupportedDevice", "less than the 7.5"),
         ("GB10", {}, LLAMA_8B, {}, "UnsupportedDevice", "shared with the system"),
         ("H200", {}, LLAMA_8B, {"products": ("L4",)}, "ProductNotAllowed", "none of hardware.products (L4)"),
+        ("H200", {}, LLAMA_8B, {"products": ("h200",)}, "ProductNotAllowed", "names it: write H200; it"),
         (
             "T4",
             {},
@@ -135,7 +136,7 @@ def test_no_cluster_at_all() -> None:
             "UnsupportedQuantization",
             "need compute capability 8.0",
         ),
-        ("H200", {"product": "?"}, LLAMA_8B, {"products": ("H200",)}, "ProductNotAllowed", "? is none"),
+        ("H200", {"product": "?"}, LLAMA_8B, {"products": ("H200",)}, "ProductNotAllowed", "write ?"),
         ("H200", {}, LLAMA_8B, {"tensor_parallel": 16}, "NotEnoughGpus", "no node has 16 H200"),
         ("H200", {}, LLAMA_8B, {"tensor_parallel": 3}, "EngineRefuses", "divisible by tensor parallel size"),
         (

@@ -178,7 +178,10 @@ def some_accelerator(question: GpuQuestion) -> Rejection | None:
     """The cluster has a GPU at all."""
     if any(pool.vendor is not Vendor.CPU for pool in question.pools):
         return None
-    message = "no node of the cluster has a GPU that pods can ask for"
+    message = (
+        "no node of the cluster has a GPU that pods can ask for: add one, look whether its device plugin "
+        "runs, or set hardware.accelerator: CPU"
+    )
     return Rejection(reason="NoAccelerators", message=message)
 
 
@@ -240,7 +243,12 @@ def product_allowed(question: GpuQuestion, pool: Pool) -> Rejection | None:
     allowed = question.hardware.products
     if not allowed or not set(allowed).isdisjoint(names_of(pool)):
         return None
-    message = f"{pool.product} is none of hardware.products ({', '.join(sorted(allowed))[:200]})"
+    # hardware.products takes no name with a space
+    _, *others = names_of(pool)
+    names = dict.fromkeys(name for name in others if " " not in name) or (pool.name,)
+    message = (
+        f"none of hardware.products ({', '.join(sorted(allowed))[:200]}) names it: write {' or '.join(names)}"
+    )
     return Rejection(reason="ProductNotAllowed", message=message)
 
 
