@@ -324,6 +324,23 @@ def test_every_condition_has_a_next_step_without_blanks(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("NotEnoughGpus", "wait: it is planned as soon as there is room"),
+        ("NoRoomForSurge", "wait: it is planned as soon as there is room"),
+        ("Waiting", "wait"),
+        ("NoAccelerators", "kubectl get nodes --show-labels"),
+        ("ProductNotAllowed", "kubectl get nodes --show-labels"),
+        ("NodesUnknown", "inventory.pools"),
+    ],
+)
+def test_what_the_spec_is_not_to_blame_for_is_not_to_be_corrected_there(reason: str, said: str) -> None:
+    step = next_step("Planned", reason, namespace="team-a", name="chat")
+    assert said in step
+    assert "correct the spec" not in step
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("chat",), "there is no kubeconfig"),

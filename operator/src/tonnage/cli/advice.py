@@ -25,6 +25,18 @@ _ROOM: Final = (
 )
 _WAIT_START: Final = f"wait for the engine; `{_LOGS}` shows its start"
 _WAIT_READ: Final = f"wait; if it stays so: `{_PODS}{INSPECT}`"
+_GPUS: Final = (
+    "wait: it is planned as soon as there is room; or add GPUs, or try changes with `tonnage plan -f FILE` "
+    "before applying them"
+)
+_LABELS: Final = (
+    "compare hardware and template with `kubectl get nodes --show-labels`; nodes are looked at again as they "
+    "change"
+)
+_LACKING: Final = (
+    "look what else uses that memory, or ask for less in workload; on GPUs a plan that keeps more free is "
+    "made by itself, once"
+)
 _POD: Final = f"`kubectl -n {{namespace}} describe pods -l {DEPLOYMENT}={{name}}` says more"
 _CRASH: Final = f"`{_LOGS} --previous` shows the engine's last words"
 _MISMATCH: Final = (
@@ -62,6 +74,11 @@ _BY_REASON: Final[Mapping[str, str]] = {
     "NoUsableNode": "compare `kubectl get nodes --show-labels` with template.nodeSelector and tolerations; "
     "nodes are looked at again as they change",
     "MemoryRequestTooSmall": _EDIT,
+    "Waiting": "wait: it is planned once the operator has looked at all objects",
+    **dict.fromkeys(("NotEnoughGpus", "NoRoomForSurge"), _GPUS),
+    **dict.fromkeys(("NoAccelerators", "NoUsablePool", "ProductNotAllowed"), _LABELS),
+    "NodesUnknown": "set the chart's rbac.nodes, or state the GPUs in its inventory.pools",
+    **dict.fromkeys(("InsufficientMemory", "OutOfMemory"), _LACKING),
     "NoPlan": "",
     "Verifying": _WAIT_START,
     "CapacityMismatch": _MISMATCH,
