@@ -59,8 +59,11 @@ def footnotes(answers: Sequence[Answer]) -> list[str]:
     if any(not answer.exact for answer in answers):
         share = answers[0].place.utilization or 0.0
         lines.append(
-            f"upper bounds: {share:.0%} of the card less the weights. Activations, CUDA graphs and other "
-            "processes take more: 'no' is certain, 'yes' is not"
+            f"upper bounds of an engine that takes {share:.0%} of the card: that less the weights. "
+            "Activations, CUDA graphs and other processes take more"
+        )
+        lines.append(
+            "plans pin bytes instead of a share, count all of it, and may hold more: `tonnage plan` tells"
         )
     return lines
 
