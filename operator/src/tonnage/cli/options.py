@@ -79,7 +79,8 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="nodes as kubectl get nodes -o yaml prints them; may be repeated; no cluster is asked then",
+        help="nodes as kubectl get nodes -o yaml prints them; for GPUs also pods, which say what is taken, "
+        "and what the claims of devices need; may be repeated; no cluster is asked then",
     )
     _add_cluster(parser)
     output = parser.add_argument_group("output")
