@@ -93,8 +93,9 @@ class Model(ApiModel):
     assume_full_attention: bool = Field(
         default=False,
         description=(
-            "Plan an architecture that Tonnage does not know as if every layer were full attention. The "
-            "engine's own figures are still verified."
+            "Plan an architecture that Tonnage does not know as if every layer were full attention, on CPU "
+            "nodes alone: how GPUs share its weights is not known. The engine's own figures are still "
+            "verified."
         ),
     )
 

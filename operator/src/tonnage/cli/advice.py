@@ -69,7 +69,9 @@ _BY_REASON: Final[Mapping[str, str]] = {
     "ModelUnknown": _NAMED,
     "RevisionUnknown": _NAMED,
     "RefreshFailed": "it is tried again by itself; what was planned before goes on serving",
-    "UnknownArchitecture": "model.assumeFullAttention: true plans it as plain attention, at your own risk",
+    "UnknownArchitecture": (
+        "model.assumeFullAttention: true plans it as plain attention on CPU nodes, at your own risk"
+    ),
     "NotEnoughMemory": _ROOM,
     "NoUsableNode": "compare `kubectl get nodes --show-labels` with template.nodeSelector and tolerations; "
     "nodes are looked at again as they change",

@@ -130,7 +130,7 @@ def _family(architecture: str, config: Mapping[str, object], *, assume_full_atte
             "UnknownArchitecture",
             f"config.json: architecture {architecture} is not one of the {len(FAMILIES)} that are known"
             f"{'; closest: ' + ', '.join(near) if near else ''}. "
-            "If every layer is plain attention, set model.assumeFullAttention: true",
+            "If every layer is plain attention, set model.assumeFullAttention: true (for CPU nodes alone)",
         )
     if "hidden_size" not in config and isinstance(config.get("text_config"), dict):
         raise ConfigError(

@@ -84,9 +84,13 @@ def weights_known(question: GpuQuestion) -> Rejection | None:
         return None
     declared = question.model.shape.quantization
     what = f"quantized with {declared}, which is" if declared else "of an architecture that is"
+    instead = "" if declared else "; hardware.accelerator: CPU can be planned"
     return Rejection(
         reason="UnknownWeights",
-        message=f"the checkpoint is {what} not known here, so the bytes of a GPU's share of it are not known",
+        message=(
+            f"the checkpoint is {what} not known here, so the bytes of a GPU's share of it are not known"
+            f"{instead}"
+        ),
     )
 
 
