@@ -304,10 +304,28 @@ def test_where_no_plan_with_more_room_is_possible_the_one_before_stays_and_it_is
     room.put("a", **GPUS)
     assert room.planned("a")[0]
     assert room.last is not None
+    assert room.last.kept is not None
+    longest = 131072
+    # as many as there is room for, less one
+    workload = {"contextLength": longest, "typicalTokens": longest}
+    most = room.last.kept.plan.tokens // longest - 1
+    room.put("a", **{**GPUS, "quality": "Lossless", "workload": {**workload, "concurrency": most}})
+    assert room.planned("a")[0]
+    first = room.last.kept
+    runs_out(room, "a", missing=7 * GIB)
+    assert (room.planned("a")[0], room.last.kept) == (True, first)
+    assert "no plan is made that keeps 7.50 GiB more free: " in degraded(room)
+    assert room.world.waiting_for_room == {("ns", "a")}
+
+
+def test_what_no_estimate_explains_leads_to_no_other_plan(room: Room) -> None:
+    room.put("a", **GPUS)
+    assert room.planned("a")[0]
+    assert room.last is not None
     first = room.last.kept
     runs_out(room, "a", missing=78 * GIB)
     assert (room.planned("a")[0], room.last.kept) == (True, first)
-    assert "78.00 GiB were missing, and no plan that keeps 78.50 GiB more free is possible" in degraded(room)
+    assert "78.00 GiB were missing, and no plan is made that keeps 78.50 GiB more free" in degraded(room)
     room.put("b", **GPUS)
     assert "8 by ns/a" in room.planned("b")[2]
 

@@ -84,4 +84,4 @@ def test_words_say_what_was_missing_and_what_to_do() -> None:
     assert "1.00 GiB were missing, in a plan that keeps 2.00 GiB free already" in text
     assert f"workload.concurrency below {GPU_PLAN.concurrency}" in text
     assert "tonnage.dev/replan" in text
-    assert "1.50 GiB more free is possible: no room" in not_replanned(setback, why="no room")
+    assert "1.50 GiB more free: no room" in not_replanned(setback, why="no room")

@@ -14,6 +14,7 @@ from tonnage.rendering.observations import Pod
 
 _GIB: Final = 2**30
 _STEP_BYTES: Final = 256 * 2**20
+_MOST_PARTS: Final = 8
 SLACK_BYTES: Final = 512 * 2**20
 """Kept free beyond what was missing: an engine ends with the first allocation that fails, so that what the
 same step would have asked for next is not known."""
@@ -66,6 +67,18 @@ def _missing(reason: str, figures: Mapping[str, int]) -> int:
     return int(figures[wanted]) - int(figures["freeBytes"])
 
 
+def unexplained(setback: Setback, *, plan: Plan) -> str:
+    """Why no other plan is tried, empty where one may be: no estimate is so wrong (the largest error that was
+    seen is 4 GiB of 140), so that something else has the device, and may be gone soon."""
+    device = plan.gpu.device_bytes if plan.gpu is not None else 0
+    if setback.withheld_bytes <= device // _MOST_PARTS:
+        return ""
+    return (
+        f"that is more than an eighth of a device of {quantities.gib(device)}, so no matter of estimates; is "
+        "another process there?"
+    )
+
+
 def replanned(withheld_bytes: int) -> str:
     """What the condition Planned adds of a plan that was made after a setback."""
     return (
@@ -80,15 +93,16 @@ def given_up(setback: Setback, *, withheld_bytes: int, plan: Plan) -> str:
         f"pod {setback.pod}: {setback.message}; {_lacked(setback)}, in a plan that keeps "
         f"{quantities.gib(withheld_bytes)} free already: no other is tried. Is something else on the device? "
         f"Else set workload.concurrency below {plan.concurrency} or workload.contextLength below "
-        f"{plan.context_length}; once the cause is gone, annotate it with tonnage.dev/replan for a new plan"
+        f"{plan.context_length}, and rollout.allowDowntime: true where there is no room beside; once the "
+        "cause is gone, annotate it with tonnage.dev/replan for a new plan"
     )
 
 
 def not_replanned(setback: Setback, *, why: str) -> str:
-    """What Degraded says where no plan with more room is possible."""
+    """What Degraded says where no plan with more room is made."""
     return (
-        f"pod {setback.pod}: {setback.message}; {_lacked(setback)}, and no plan that keeps "
-        f"{quantities.gib(setback.withheld_bytes)} more free is possible: {why}"
+        f"pod {setback.pod}: {setback.message}; {_lacked(setback)}, and no plan is made that keeps "
+        f"{quantities.gib(setback.withheld_bytes)} more free: {why}"
     )
 
 

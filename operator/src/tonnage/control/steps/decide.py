@@ -22,7 +22,13 @@ from tonnage.rendering.decision import (
     standing,
 )
 from tonnage.rendering.plan import Kept, kept_plans
-from tonnage.rendering.setback import find_setback, given_up, not_replanned, replanned
+from tonnage.rendering.setback import (
+    find_setback,
+    given_up,
+    not_replanned,
+    replanned,
+    unexplained,
+)
 
 # what another node may do away with; of GPUs it may be any reason, since other products take other things
 NEEDS_ROOM: Final = frozenset({"NoUsableNode", "NotEnoughMemory", "NodesUnknown"})
@@ -77,8 +83,11 @@ async def _after_setback(p: Pass, world: World, subject: Subject, decision: Deci
     setback = find_setback(pods, plan=kept.plan, plan_hash=decision.plan_hash)
     if setback is None:
         return decision
+    why = unexplained(setback, plan=kept.plan)
     if kept.withheld_bytes:
         text = given_up(setback, withheld_bytes=kept.withheld_bytes, plan=kept.plan)
+    elif why:
+        text = not_replanned(setback, why=why)
     else:
         withheld = setback.withheld_bytes
         planned = await _plan(p, world, subject, withheld_bytes=withheld)
