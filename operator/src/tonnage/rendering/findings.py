@@ -160,19 +160,30 @@ def exit_cause(pod: Pod) -> tuple[str, str]:
     last = pod.last_exit
     if last is None:
         return "Unknown", "no exit is recorded"
-    cause = parse_exit_message(last.message)
-    if cause is not None:
-        return cause
+    told = parse_exit_message(last.message)
+    if told is not None:
+        return told.reason, told.message
     return last.reason or "Exited", f"exit code {last.exit_code}: {last.message[-300:] or 'no message'}"
 
 
-def parse_exit_message(message: str) -> tuple[str, str] | None:
-    """Reason and message of a worker's termination message; None if it is not one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitMessage:
+    """A worker's termination message. `figures` are as they were told, of any type (tonnage_worker.figures
+    names them)."""
+
+    reason: str
+    message: str
+    figures: Mapping[str, Any]
+
+
+def parse_exit_message(message: str) -> ExitMessage | None:
+    """What a worker's termination message says; None if it is not one."""
     try:
         data = json.loads(message)
-        return str(data["reason"])[:64], str(data["message"])[:600]
+        reason, text, figures = str(data["reason"])[:64], str(data["message"])[:600], data.get("figures")
     except (KeyError, TypeError, ValueError, RecursionError):
         return None
+    return ExitMessage(reason=reason, message=text, figures=figures if isinstance(figures, dict) else {})
 
 
 def ready(snapshot: Snapshot, findings: Mapping[ConditionType, Finding]) -> Finding:

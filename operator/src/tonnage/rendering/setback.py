@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from tonnage.api import quantities
 from tonnage.planning.plan import Plan
+from tonnage.rendering.findings import ExitMessage, parse_exit_message
 from tonnage.rendering.names import PLAN
 from tonnage.rendering.observations import Pod
 
@@ -50,21 +50,24 @@ def find_setback(pods: Iterable[Pod], *, plan: Plan, plan_hash: str) -> Setback 
 
 
 def _setback(pod: Pod) -> Setback | None:
+    told = parse_exit_message(pod.last_exit.message) if pod.last_exit is not None else None
+    if told is None:
+        return None
     try:
-        told = json.loads(pod.last_exit.message) if pod.last_exit is not None else {}
-        reason, message = str(told["reason"])[:64], str(told["message"])[:600]
-        missing = _missing(reason, told["figures"])
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        missing = _missing(told)
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     if not 0 < missing < 1024 * _GIB:
         return None
-    return Setback(pod=pod.name, over=pod.ready, reason=reason, message=message, missing_bytes=missing)
+    return Setback(
+        pod=pod.name, over=pod.ready, reason=told.reason, message=told.message, missing_bytes=missing
+    )
 
 
-def _missing(reason: str, figures: Mapping[str, int]) -> int:
-    """Bytes that were wanted and not there (tonnage_worker.figures names them)."""
-    wanted = {"OutOfMemory": "triedBytes", "InsufficientMemory": "neededBytes"}[reason]
-    return int(figures[wanted]) - int(figures["freeBytes"])
+def _missing(told: ExitMessage) -> int:
+    """Bytes that were wanted and not there."""
+    wanted = {"OutOfMemory": "triedBytes", "InsufficientMemory": "neededBytes"}[told.reason]
+    return int(told.figures[wanted]) - int(told.figures["freeBytes"])
 
 
 def unexplained(setback: Setback, *, plan: Plan) -> str:

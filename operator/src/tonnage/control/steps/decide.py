@@ -57,10 +57,7 @@ async def decide_plan(p: Pass, world: World) -> bool:
     if isinstance(outcome, Rejection):
         return _rejected(p, world, outcome)
     outcome = await _after_setback(p, world, subject, outcome)
-    if p.contends:
-        world.waiting_for_room.add(p.key)
-    else:
-        world.waiting_for_room.discard(p.key)
+    _wait_for_room(p, world, waits=p.contends)
     p.kept, p.plan_hash = p.memory.kept = outcome.kept, outcome.plan_hash
     accept_plan(
         p,
@@ -141,12 +138,17 @@ async def _plan(
 
 
 def _rejected(p: Pass, world: World, rejection: Rejection) -> bool:
-    if p.contends or rejection.reason in NEEDS_ROOM:
+    _wait_for_room(p, world, waits=p.contends or rejection.reason in NEEDS_ROOM)
+    p.found(ConditionType.PLANNED, False, rejection.reason, rejection.message)
+    return False
+
+
+def _wait_for_room(p: Pass, world: World, *, waits: bool) -> None:
+    """Is the object to be looked at again when there may be room?"""
+    if waits:
         world.waiting_for_room.add(p.key)
     else:
         world.waiting_for_room.discard(p.key)
-    p.found(ConditionType.PLANNED, False, rejection.reason, rejection.message)
-    return False
 
 
 _NODES_UNKNOWN: Final = Rejection(
