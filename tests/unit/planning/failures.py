@@ -14,9 +14,9 @@ from tonnage.models import ConfigError, ModelShape
 from tonnage.planning.fit import Device, EngineOptions, LaidOut, lay_out
 from tonnage.planning.memory import fits_one_request
 from tonnage.planning.settle import RefusedError
-from tonnage.planning.verdict import verdict
 from tonnage.planning.weights import IndivisibleError, stored_in_fp8, weight_bytes
 from unit.planning.starts import GIB, logged_start, shape_named
+from unit.planning.verdict import verdict
 
 PREDICTED: Final = "predicted"
 MISSED: Final = "missed"

@@ -8,8 +8,8 @@ from tonnage.planning.budget import Budget, budget
 from tonnage.planning.fit import Device, EngineOptions, LaidOut, lay_out
 from tonnage.planning.graphs import captured_sizes
 from tonnage.planning.load import load_of
-from tonnage.planning.verdict import verdict
 from unit.planning.starts import GIB, shape_named
+from unit.planning.verdict import verdict
 
 
 def start(

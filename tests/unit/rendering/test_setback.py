@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 
-from tonnage.planning.plan import Plan
+from tonnage.planning.plan import Plan, Rejection
+from tonnage.rendering.decision import Decision
 from tonnage.rendering.findings import parse_exit_message
 from tonnage.rendering.observations import Pod, Termination
-from tonnage.rendering.setback import SLACK_BYTES, find_setback, given_up, not_replanned
+from tonnage.rendering.plan import Kept
+from tonnage.rendering.setback import SLACK_BYTES, find_setback, given_up, unexplained
+from tonnage_worker.exits import explain, render
 from unit.planning.gpu.samples import GIB, plan, pool
-from unit.rendering.samples import pod
+from unit.planning.starts import DATA
+from unit.rendering.samples import KEPT, pod
 
+ROWS = [json.loads(line) for line in (DATA / "gpu_rows.jsonl").read_text().splitlines()]
 GPU_PLAN = plan(pool("H100-80GB"), context_length=8192)
 OUT = {"reason": "OutOfMemory", "message": "CUDA out of memory", "exitCode": 1}
 LACKED = {**OUT, "figures": {"triedBytes": 4 * GIB, "freeBytes": 3 * GIB}}
@@ -78,10 +83,56 @@ def test_pods_of_other_plans_and_plans_on_cpu_nodes_have_none() -> None:
     assert found(ended(LACKED), of=replace(GPU_PLAN, gpu=None)) is None
 
 
-def test_words_say_what_was_missing_and_what_to_do() -> None:
+def kept(of: Plan = GPU_PLAN, *, withheld: int = 0) -> Kept:
+    return replace(KEPT, plan=of, inputs=f"x+{withheld}" if withheld else "x")
+
+
+def test_words_say_what_was_missing_and_which_plan_would_do() -> None:
     setback = found(ended(LACKED))
-    text = given_up(setback, withheld_bytes=2 * GIB, plan=GPU_PLAN)
+    other = replace(GPU_PLAN, gpus_per_replica=2, blocks=77)
+    outcome = Decision(kept=kept(other, withheld=7), plan_hash="p2", made=True)
+    text = given_up(setback, kept=kept(withheld=2 * GIB), outcome=outcome)
     assert "1.00 GiB were missing, in a plan that keeps 2.00 GiB free already" in text
-    assert f"workload.concurrency below {GPU_PLAN.concurrency}" in text
+    assert f"2x {GPU_PLAN.product} can hold the same work with 3.50 GiB of each kept free, in 77 KV" in text
     assert "tonnage.dev/replan" in text
-    assert "1.50 GiB more free: no room" in not_replanned(setback, why="no room")
+
+
+def test_where_there_is_none_words_say_what_would_fit() -> None:
+    why = Rejection(reason="NotEnoughMemory", message="it would fit with workload.concurrency <= 12")
+    text = given_up(found(ended(LACKED)), kept=kept(), outcome=why)
+    assert "With 1.50 GiB of each device kept free there is no plan: it would fit with workload" in text
+    assert "already" not in text
+
+
+def test_what_no_estimate_explains_names_the_bytes_of_others() -> None:
+    much = {**OUT, "reason": "InsufficientMemory"}
+    figures = {"neededBytes": 70 * GIB, "freeBytes": 30 * GIB, "totalBytes": 79 * GIB}
+    setback = found(ended({**much, "figures": figures}))
+    others = (49 * GIB - GPU_PLAN.memory.context) / GIB
+    assert f"others have {others:.2f} GiB of it, end them" in unexplained(setback, kept=kept())
+    del figures["totalBytes"]
+    assert "another process" in unexplained(found(ended({**much, "figures": figures})), kept=kept())
+    shared = {"triedBytes": 12 * GIB, "freeBytes": GIB, "otherBytes": 11 * GIB}
+    setback = found(ended({**OUT, "figures": shared}))
+    assert "others have 11.00 GiB of it" in unexplained(setback, kept=kept())
+
+
+def test_what_is_kept_free_already_counts_too() -> None:
+    setback = found(ended(LACKED))
+    assert unexplained(setback, kept=kept()) == ""
+    assert unexplained(setback, kept=kept(withheld=8 * GIB)) == ""
+    assert "in a plan that keeps 9.00 GiB free already" in unexplained(setback, kept=kept(withheld=9 * GIB))
+
+
+@pytest.mark.parametrize(
+    ("row", "missing_mib"), [("qwen3-8b-oom-at-start", 307), ("qwen3-8b-oom-in-burst", 68)]
+)
+def test_what_engines_wrote_is_read(row: str, missing_mib: int) -> None:
+    """Qwen3-8B on an H200 with too many bytes for its KV cache: from the engine's last lines to what is
+    missing."""
+    written = next(each for each in ROWS if each["id"] == row)["exit"]["message"]
+    told = render(explain(returncode=1, tail=[written]))
+    setback = found(ended(told))
+    assert setback.missing_bytes // 2**20 == missing_mib
+    assert setback.others_bytes == 0
+    assert setback.message.startswith("torch.OutOfMemoryError: CUDA out of memory")

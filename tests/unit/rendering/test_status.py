@@ -88,11 +88,12 @@ def status(
     before: dict[str, Any] | None = None,
     planned: bool = True,
     wanted: int = 1,
+    plan: Plan = PLAN_182,
 ) -> dict[str, Any]:
     snapshot = Snapshot(
         generation=3,
         findings=findings,
-        plan=PLAN_182 if planned else None,
+        plan=plan if planned else None,
         plan_hash=HASH if planned else "",
         wanted=wanted,
         deployment=deployment,
@@ -248,6 +249,35 @@ def test_a_crash_is_told_in_the_workers_own_words() -> None:
     assert found["reason"] == "NoKvMemory"
     assert "too small" in found["message"]
     assert "3 times" in found["message"]
+
+
+TOO_LONG = {"availableBytes": 10**7, "contextTokens": 2048, "longestTokens": 384, "neededBytes": 4 * 10**7}
+
+
+@pytest.mark.parametrize(
+    ("figures", "gpu", "pinned", "says"),
+    [
+        (TOO_LONG, True, 10**7, "set workload.contextLength <= 384"),
+        (TOO_LONG, False, 10**7, "set workload.concurrency >= 38"),
+        ({**TOO_LONG, "availableBytes": 10**9}, True, 2 * 10**9, "the plan gives it 1.86 GiB: does engine"),
+        ({}, True, 10**7, "times: too small"),
+        ({"longestTokens": "many"}, True, 10**7, "times: too small"),
+        ({"neededBytes": 2**60}, False, 10**7, "times: too small"),
+    ],
+)
+def test_a_cache_too_small_for_one_request_names_what_would_do(
+    figures: dict[str, Any], gpu: bool, pinned: int, says: str
+) -> None:
+    held = dataclasses.replace(
+        PLAN_182,
+        memory=dataclasses.replace(PLAN_182.memory, kv=pinned),
+        concurrency_at_typical=8.0,
+        gpu=ON_FOUR if gpu else None,
+    )
+    told = json.dumps({"reason": "NoKvMemory", "message": "too small", "figures": figures})
+    last = Termination(exit_code=1, reason="Error", message=told)
+    body = status(worker(**{**CRASHED, "last_exit": last}), deployment=deployed(0), plan=held)
+    assert says in next(c["message"] for c in body["conditions"] if c["type"] == "Degraded")
 
 
 def test_a_pod_without_a_node_says_why() -> None:

@@ -10,19 +10,25 @@ from tonnage.gpus.placement import Placement
 from tonnage.gpus.records import ANYWHERE
 from tonnage.planning.plan import Plan
 from tonnage.rendering.names import PLAN, plan_name
-from tonnage.rendering.plan import read_kept
+from tonnage.rendering.plan import Kept, read_kept
 
 
 def plan_in_force(p: Pass, world: World, deployment: Object | None) -> tuple[Plan | None, str]:
     """The plan of this pass; where there is none, the one that the Deployment still runs."""
+    kept, plan_hash = kept_in_force(p, world, deployment)
+    return (kept.plan, plan_hash) if kept is not None else (None, "")
+
+
+def kept_in_force(p: Pass, world: World, deployment: Object | None) -> tuple[Kept | None, str]:
+    """The same with what the plan was made for."""
     if p.kept is not None:
-        return p.kept.plan, p.plan_hash
+        return p.kept, p.plan_hash
     if deployment is None:
         return None, ""
     plan_hash = deployment["spec"]["template"]["metadata"]["labels"].get(PLAN, "")
     config_map = own_child(p, world, CONFIG_MAP, plan_name(p.owner, plan_hash))
     kept = read_kept(config_map) if config_map is not None else None
-    return (kept.plan, plan_hash) if kept is not None else (None, "")
+    return (kept, plan_hash) if kept is not None else (None, "")
 
 
 def replicas_in_force(p: Pass, deployment: Object | None) -> int:

@@ -83,7 +83,7 @@ def made(subject: Subject, outcome: Plan | Rejection, *, withheld_bytes: int = 0
         return rejection
     accelerator = Accelerator.CPU if outcome.gpu is None else Accelerator.GPU
     inputs = _REPLANNED.join(filter(None, (_inputs(subject, accelerator=accelerator), subject.replan)))
-    if withheld_bytes:
+    if withheld_bytes and outcome.gpu is not None:
         inputs += f"{WITHHELD}{withheld_bytes}"
     kept = _keep(subject, inputs=inputs, plan=outcome)
     plan_hash = hash_of(kept, spec=subject.spec)

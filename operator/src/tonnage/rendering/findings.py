@@ -6,15 +6,17 @@ Every function takes the snapshot and returns a Finding with its reason and the 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tonnage.api import quantities
 from tonnage.api.conditions import Finding
 from tonnage.api.status import ConditionType
 from tonnage.planning.plan import Plan
 from tonnage.rendering.names import PLAN
-from tonnage.rendering.observations import Pod, Report
+from tonnage.rendering.observations import Pod, Report, Termination
 from tonnage.rendering.settings import WORKER_PORT
 
 VERIFIED, REPORTED, MISMATCH = "Verified", "Reported", "Mismatch"
@@ -28,6 +30,9 @@ _CRASH_REASONS = {
     "ErrImageNeverPull",
     "InvalidImageName",
 }
+# engines print bytes to a hundredth of a GiB
+_ROUNDED_BYTES = 2**30 // 100
+_LARGEST_BYTES = 2**50
 _START_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
 
@@ -129,7 +134,7 @@ def degraded(snapshot: Snapshot) -> Finding:
         if worker.report is not None and worker.report.state == MISMATCH:
             return Finding(kind, True, worker.report.reason or "CapacityMismatch", worker.report.message)
     for worker in snapshot.current:
-        failure = _failure(worker.pod)
+        failure = _failure(worker.pod, plan=snapshot.plan)
         if failure is not None:
             return Finding(kind, True, *failure)
     refused = _deployment_condition(snapshot, "ReplicaFailure")
@@ -143,7 +148,7 @@ def _deployment_condition(snapshot: Snapshot, kind: str) -> Mapping[str, str] | 
     return next((c for c in status.get("conditions", ()) if c["type"] == kind), None)
 
 
-def _failure(pod: Pod) -> tuple[str, str] | None:
+def _failure(pod: Pod, *, plan: Plan | None) -> tuple[str, str] | None:
     """Reason and message if the pod cannot start or keeps crashing."""
     if pod.waiting_reason in _START_REASONS:
         return pod.waiting_reason, f"pod {pod.name}: {pod.waiting_message}"
@@ -152,7 +157,34 @@ def _failure(pod: Pod) -> tuple[str, str] | None:
     if pod.last_exit is None:
         return pod.waiting_reason, f"pod {pod.name}: {pod.waiting_message}"
     reason, text = exit_cause(pod)
-    return reason, f"pod {pod.name} ended {pod.restarts} times: {text}"
+    remedy = "" if plan is None else _kv_remedy(pod.last_exit, plan=plan)
+    return reason, f"pod {pod.name} ended {pod.restarts} times: {text}{remedy}"
+
+
+def _kv_remedy(last: Termination, *, plan: Plan) -> str:
+    """What to change where an engine finds the planned KV cache too small for one request; empty where it
+    told no figures of that.
+
+    On GPUs the cache is all that is left, and the engine itself says what it would hold. On CPU nodes it is
+    what the workload needs, so that more requests make it larger.
+    """
+    told = parse_exit_message(last.message)
+    if told is None or told.reason != "NoKvMemory":
+        return ""
+    available, needed, longest = map(told.figures.get, ("availableBytes", "neededBytes", "longestTokens"))
+    if isinstance(available, int) and available + _ROUNDED_BYTES < plan.memory.kv:
+        return (
+            f"; the plan gives it {quantities.gib(plan.memory.kv)}: does engine.extraArgs or engine.env say "
+            "something else of its memory?"
+        )
+    if plan.gpu is not None and isinstance(longest, int) and 0 < longest < plan.context_length:
+        return f"; set workload.contextLength <= {longest}, which this KV cache holds"
+    if plan.gpu is None and isinstance(needed, int) and 0 < needed < _LARGEST_BYTES:
+        requests = (
+            math.ceil((needed + _ROUNDED_BYTES // 2) * plan.concurrency_at_typical / plan.memory.kv) + 1
+        )
+        return f"; set workload.concurrency >= {requests}, for which the KV cache is {quantities.gib(needed)}"
+    return ""
 
 
 def exit_cause(pod: Pod) -> tuple[str, str]:

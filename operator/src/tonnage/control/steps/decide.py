@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Final
 
 from tonnage.api.demand import placement_of
 from tonnage.api.status import ConditionType
+from tonnage.api.workload import Accelerator
 from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT
 from tonnage.control.children import own_child
-from tonnage.control.in_force import accept_plan, plan_in_force
+from tonnage.control.in_force import accept_plan, kept_in_force, plan_in_force
 from tonnage.control.world import Pass, World
 from tonnage.planning.plan import Plan, Rejection
 from tonnage.rendering.decision import (
@@ -22,13 +24,7 @@ from tonnage.rendering.decision import (
     standing,
 )
 from tonnage.rendering.plan import Kept, kept_plans
-from tonnage.rendering.setback import (
-    find_setback,
-    given_up,
-    not_replanned,
-    replanned,
-    unexplained,
-)
+from tonnage.rendering.setback import find_setback, given_up, replanned, unexplained
 
 # what another node may do away with; of GPUs it may be any reason, since other products take other things
 NEEDS_ROOM: Final = frozenset({"NoUsableNode", "NotEnoughMemory", "NodesUnknown"})
@@ -50,10 +46,14 @@ async def decide_plan(p: Pass, world: World) -> bool:
     )
     outcome = standing(subject, before=_before(p, world))
     if outcome is None:
-        planned = await _plan(p, world, subject)
+        withheld = _lacked_until_now(p, world, subject)
+        planned = await _plan(p, world, subject, withheld_bytes=withheld)
         if planned is None:
             return False
-        outcome = made(subject, planned)
+        outcome = made(subject, planned, withheld_bytes=withheld)
+        if isinstance(outcome, Rejection):
+            text = outcome.message + replanned(withheld)
+            return _rejected(p, world, dataclasses.replace(outcome, message=text))
     if isinstance(outcome, Rejection):
         return _rejected(p, world, outcome)
     outcome = await _after_setback(p, world, subject, outcome)
@@ -68,32 +68,40 @@ async def decide_plan(p: Pass, world: World) -> bool:
         priority_class=p.spec.template.priority_class_name,
         placement=placement_of(p.spec),
     )
-    withheld = outcome.kept.withheld_bytes
-    text = outcome.kept.plan.reason + (replanned(withheld) if withheld else "")
+    text = outcome.kept.plan.reason + replanned(outcome.kept.withheld_bytes)
     p.found(ConditionType.PLANNED, True, "Planned", text)
     return True
 
 
+def _lacked_until_now(p: Pass, world: World, subject: Subject) -> int:
+    """What the next plan keeps free of each device since workers of the plan in force lack it, however the
+    next one comes about: with what is kept free already, so that what is asked for after a failed plan is not
+    planned as it was. 0 where they serve, for another model, and where no estimate can be the cause."""
+    kept, plan_hash = kept_in_force(p, world, own_child(p, world, DEPLOYMENT, p.owner.name))
+    if kept is None or kept.source != subject.source:
+        return 0
+    setback = find_setback(world.store.pods(p.key), plan=kept.plan, plan_hash=plan_hash)
+    if setback is None or setback.over or unexplained(setback, kept=kept):
+        return 0
+    return kept.withheld_bytes + setback.withheld_bytes
+
+
 async def _after_setback(p: Pass, world: World, subject: Subject, decision: Decision) -> Decision:
-    """Once a plan's workers ran out of device memory, one that keeps more free; but only once."""
+    """Once a plan's workers ran out of device memory, one that keeps more free; but only once unasked."""
     kept, pods = decision.kept, world.store.pods(p.key)
     setback = find_setback(pods, plan=kept.plan, plan_hash=decision.plan_hash)
-    if setback is None:
+    if setback is None or (kept.withheld_bytes and setback.over):
         return decision
-    why = unexplained(setback, plan=kept.plan)
-    if kept.withheld_bytes:
-        text = given_up(setback, withheld_bytes=kept.withheld_bytes, plan=kept.plan)
-    elif why:
-        text = not_replanned(setback, why=why)
-    else:
-        withheld = setback.withheld_bytes
+    text = unexplained(setback, kept=kept)
+    if not text:
+        withheld = kept.withheld_bytes + setback.withheld_bytes
         planned = await _plan(p, world, subject, withheld_bytes=withheld)
         if planned is None:
             return decision
         outcome = made(subject, planned, withheld_bytes=withheld)
-        if isinstance(outcome, Decision):
+        if isinstance(outcome, Decision) and not kept.withheld_bytes:
             return outcome
-        text = not_replanned(setback, why=outcome.message)
+        text = given_up(setback, kept=kept, outcome=outcome)
     if not setback.over:
         p.found(ConditionType.DEGRADED, True, setback.reason, text)
     return decision
@@ -111,8 +119,10 @@ async def _plan(
 ) -> Plan | Rejection | None:
     """A new plan; None where it is too early for one."""
     nodes = world.nodes()
+    accelerator = subject.spec.hardware.accelerator
     # what ran out of device memory stays on GPUs, also while the cluster shows none
-    if not withheld_bytes and not world.arbiter.takes_gpus(subject.spec.hardware.accelerator):
+    stays = withheld_bytes and accelerator is not Accelerator.CPU
+    if not stays and not world.arbiter.takes_gpus(accelerator):
         return plan_on_nodes(subject, nodes=nodes)
     if nodes is None and not world.arbiter.is_stated:
         return _NODES_UNKNOWN
