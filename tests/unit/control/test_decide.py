@@ -351,8 +351,8 @@ def test_the_remedy_after_two_failures_is_a_figure_and_what_is_changed_so_keeps_
     workload = asked["workload"]
     assert int(longest) < workload["contextLength"]
     assert int(most) < workload["concurrency"]
-    step = max(1, workload["concurrency"] // 64)
-    beyond = {**workload, "concurrency": int(most) + 2 * step}
+    beyond = {**workload, "concurrency": int(most) + 1}
+    assert beyond["concurrency"] < workload["concurrency"]
     room.put("a", **{**asked, "workload": beyond})
     status, reason, message = room.planned("a")
     assert (status, reason) == (False, "NotEnoughMemory")
