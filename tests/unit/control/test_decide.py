@@ -248,6 +248,32 @@ def test_a_new_plan_waits_for_room_beside_pods_that_serve_unless_they_may_go_dow
     assert room.last.plan_hash != first
 
 
+LORA = ["--enable-lora", "--max-loras", "8"]
+
+
+def test_adapters_make_a_plan_anew_that_holds_them_and_nothing_else_of_the_arguments_does(room: Room) -> None:
+    def planned(*words: str) -> Kept:
+        room.put("a", **GPUS, engine={"extraArgs": list(words)}, rollout={"allowDowntime": True})
+        assert room.planned("a")[:2] == (True, "Planned")
+        assert room.last is not None
+        assert room.last.kept is not None
+        return room.last.kept
+
+    plain = planned()
+    assert planned("--max-logprobs", "8") == plain
+    slotted = planned(*LORA)
+    assert slotted.inputs != plain.inputs
+    assert slotted.plan.memory.weights > plain.plan.memory.weights
+    assert "8 slots of LoRA adapters of rank 16" in slotted.plan.reason
+    assert planned(*LORA, "--max-logprobs", "8") == slotted
+    assert planned() == plain
+
+
+def test_what_encoders_take_for_adapters_is_refused_on_gpus(room: Room) -> None:
+    room.put("a", **GPUS, engine={"extraArgs": [*LORA, "--enable-tower-connector-lora"]})
+    assert room.planned("a")[:2] == (False, "UncountedArgument")
+
+
 # setbacks
 
 LACKED = {"reason": "OutOfMemory", "message": "CUDA out of memory", "exitCode": 1}

@@ -13,6 +13,7 @@ from tonnage.catalogue.entries import find
 from tonnage.engines import UnknownEngineVersionError, gpu_rules_for
 from tonnage.engines.overheads import memory_rules_for
 from tonnage.models import ModelShape, parse_config
+from tonnage.planning.adapters import Adapters
 from tonnage.planning.budget import Budget, budget
 from tonnage.planning.fit import Device, EngineOptions, LaidOut, lay_out
 from tonnage.planning.graphs import captured_sizes
@@ -121,8 +122,7 @@ def measured(row: dict[str, Any]) -> Start:
         graph_sizes=_sizes(memory["captured_sizes"], laid),
         rules=memory_rules_for(row["vllm"]),
         second_runner=memory["second_runner"],
-        lora_slots=row["engine"].get("max_loras", 0),
-        lora_rank=row["engine"].get("max_lora_rank", 16),
+        adapters=adapters_of(row["engine"].get("max_loras", 0), rank=row["engine"].get("max_lora_rank", 16)),
         cold=memory.get("cold", True),
     )
     used = memory["used_after_burst"] or memory["used_at_ready"]
@@ -198,8 +198,13 @@ def _logged_load(row: dict[str, str]) -> Load:
         graph_sizes=() if row["eager"] == "True" else _sizes(51, laid),
         rules=memory_rules_for(version),
         second_runner=_second_runner(version, shape),
-        lora_slots=0 if row["weights_gib"] else int(row["lora_slots"] or 0),
+        adapters=None if row["weights_gib"] else adapters_of(int(row["lora_slots"] or 0)),
     )
+
+
+def adapters_of(slots: int, *, rank: int = 16) -> Adapters | None:
+    """What holds so many slots, None for none."""
+    return Adapters(slots=slots, rank=rank) if slots else None
 
 
 def shape_named(name: str) -> ModelShape:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tonnage.engines.overheads import memory_rules_for
 from tonnage.models import parse_config
+from tonnage.planning.adapters import Adapters
 from tonnage.planning.budget import Budget, budget, share_of
 from tonnage.planning.fit import Device, EngineOptions, lay_out
 from tonnage.planning.graphs import captured_sizes
@@ -124,9 +125,9 @@ def test_adapters_take_their_slots() -> None:
     laid = lay_out(
         shape, device=Device(compute_capability=(8, 9)), options=EngineOptions(context_tokens=8192)
     )
-    load = replace(load_of(laid, weights=8 * GIB), lora_slots=63)
+    load = load_of(laid, weights=8 * GIB, adapters=Adapters(slots=63))
     plain, slotted = (
-        budget(replace(load, lora_slots=0), total_bytes=24 * GIB),
+        budget(replace(load, adapters=None), total_bytes=24 * GIB),
         budget(load, total_bytes=24 * GIB),
     )
     assert abs(slotted.weights.likely - plain.weights.likely - 4.86 * GIB) < 0.05 * GIB

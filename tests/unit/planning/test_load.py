@@ -53,9 +53,3 @@ def test_experts_in_four_bits() -> None:
 
 def test_whole_decode_graphs_are_those_up_to_the_sequences() -> None:
     assert of("Qwen/Qwen3-8B").full_graphs == 3
-
-
-def test_both_sides_of_every_matrix() -> None:
-    """Qwen3-4B: queries, keys and values joined, output, gate and up joined, down; 36 layers."""
-    layer = (6144 + 2560) + (2560 + 4096) + (2 * 9728 + 2560) + (2560 + 9728)
-    assert of("Qwen/Qwen3-4B").matrix_sides == 36 * layer

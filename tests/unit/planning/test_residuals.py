@@ -30,7 +30,7 @@ from tonnage.planning.residuals import (
     read,
 )
 from tonnage.planning.term import GIB, MIB, Term
-from unit.planning.starts import Start, log_rows, on_h200, shape_named
+from unit.planning.starts import Start, adapters_of, log_rows, on_h200, shape_named
 
 KEY = Key(
     engine_version="0.32.0",
@@ -74,7 +74,7 @@ def _replayed(row: dict[str, str]) -> tuple[Key, Load, int, float, int]:
         graph_sizes=captured_sizes(sequences=256, tokens=2048),
         rules=memory_rules_for("0.32.0"),
         second_runner=True,
-        lora_slots=int(row["lora_slots"]),
+        adapters=adapters_of(int(row["lora_slots"])),
         cold=row["id"] in COLD,
     )
     key = Key(

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from tonnage.api.arguments import Unclear, adapters_of, option_named
 from tonnage.api.rules import fits
 from tonnage.api.support import unsupported
 from tonnage.api.v1alpha1 import OBJECT_NAME, Spec
@@ -170,7 +171,8 @@ def accept(body: Mapping[str, Any]) -> Spec | Refusal:
     ]
     if pinned:
         return Refusal("PinnedByPlan", "; ".join(pinned))
-    return spec
+    adapters = adapters_of(spec.engine.extra_args)
+    return Refusal("InvalidSpec", adapters.message) if isinstance(adapters, Unclear) else spec
 
 
 _WORDS = {
@@ -194,32 +196,10 @@ def _told(item: ErrorDetails) -> str:
 def _pinned_arguments(words: Sequence[str]) -> list[str]:
     found = []
     for word in words:
-        name = word.split("=", 1)[0]
-        flag = _match(name)
+        flag = option_named(word, PINNED_ARGUMENTS)
         if flag is not None:
-            found.append(_pinned(f"engine.extraArgs: {name}", PINNED_ARGUMENTS[flag]))
+            found.append(_pinned(f"engine.extraArgs: {word.split('=', 1)[0]}", PINNED_ARGUMENTS[flag]))
     return found
-
-
-def _match(name: str) -> str | None:
-    """The pinned argument that `name` means; argparse accepts _ for - and any unambiguous prefix."""
-    name = name.replace("_", "-") if name.startswith("--") else name
-    name = name.split(".", 1)[0]
-    if name in PINNED_ARGUMENTS:
-        return name
-    if not name.startswith("--"):
-        return _match_short(name)
-    if len(name) < 4:
-        return None
-    return next((flag for flag in PINNED_ARGUMENTS if flag.startswith(name)), None)
-
-
-def _match_short(name: str) -> str | None:
-    """-t means -tp where nothing else begins so, and -qfp8 means -q fp8."""
-    if len(name) < 2 or not name.startswith("-"):
-        return None
-    short = [flag for flag in PINNED_ARGUMENTS if not flag.startswith("--")]
-    return next((f for f in short if f.startswith(name) or (len(f) == 2 and name.startswith(f))), None)
 
 
 def _pinned_variables(names: Sequence[str]) -> list[str]:

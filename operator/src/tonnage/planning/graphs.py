@@ -32,12 +32,13 @@ def graphs(load: Load) -> Term:
     `flash_attn_max_num_splits_for_cuda_graph` 32).
 
     Dense: within 0.1 GiB in qwen3-8b-graph, qwen3-8b-press-bf16 and 22 of 25 starts of 0.19 (C001 to C062).
+    With adapters every graph is captured twice: 1.28 GiB of Qwen3-4B, 1.11 by this law (C152 to C161).
     Routed experts add 0.25, once 0.5 GiB; latent attention 0.5 to 0.7 (C002, C039). A hybrid of 64 layers
     took 0.46 for a single size (C112), which the upper figure leaves room for.
     """
     if not load.graph_sizes:
         return nothing("eager")
-    nodes = 0.4 * MIB * load.layers * load.full_graphs
+    nodes = 0.4 * MIB * load.layers * load.full_graphs * load.graph_cases
     likely = nodes + _accumulators(load)
     if load.expert_widths[0]:
         likely += 0.25 * nodes + 64 * MIB
@@ -56,7 +57,7 @@ def estimated_graphs(load: Load) -> Term:
     """
     if not load.graph_sizes or load.second_runner or not load.rules.graphs_within:
         return nothing("not counted within the utilization")
-    count = len(load.graph_sizes) + load.full_graphs
+    count = (len(load.graph_sizes) + load.full_graphs) * load.graph_cases
     likely = (0.14 if load.expert_widths[0] else 0.118) * MIB * load.layers * count
     return term(likely, lower=0.5 * likely, upper=1.6 * likely + 128 * MIB, source="three starts on an H200")
 

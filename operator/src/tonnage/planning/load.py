@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
 from tonnage.engines import GpuRules
 from tonnage.engines.overheads import MemoryRules, memory_rules_for
 from tonnage.models import ELEMENT_BYTES, Dimension, Layer, ModelShape, Parameter
-from tonnage.models.parameters import Rounding
+from tonnage.planning.adapters import Adapters, slot_bytes
 from tonnage.planning.fit import LaidOut
-from tonnage.planning.weights import size_of
+from tonnage.planning.weights import plain_size_of
 
-_LORA_SHARE = 1.45
 _SCALES = frozenset({"float32", "uint8", "int32"})
 """Elements of tensors that stand beside a quantized matrix, or pack it."""
 _ASSUMED_EXPERTS_PER_TOKEN = 8
@@ -28,8 +27,8 @@ class Load:
 
     `weights` are bytes of the parameters on the fullest rank; `graph_sizes` the batch sizes of CUDA graphs,
     none where the engine runs eagerly. `rules` are the engine's memory rules and `second_runner` says which
-    of its model runners serves; both follow from the engine version where they are not given. `lora_slots`
-    adapters of `lora_rank` are held beside the weights; a `cold` start compiles what others load.
+    of its model runners serves; both follow from the engine version where they are not given. `adapters`
+    are held beside the weights; a `cold` start compiles what others load.
     """
 
     laid: LaidOut
@@ -37,8 +36,7 @@ class Load:
     graph_sizes: tuple[int, ...] = ()
     rules: MemoryRules
     second_runner: bool
-    lora_slots: int = 0
-    lora_rank: int = 16
+    adapters: Adapters | None = None
     cold: bool = True
 
     @property
@@ -130,25 +128,21 @@ class Load:
 
     @property
     def adapter_bytes(self) -> int:
-        """Slots of LoRA adapters: 1.45 times two factors for every matrix of a layer, joined ones taken as
-        one (C152 to C155: 0.077 GiB for each of Qwen3-4B at rank 16)."""
-        if not self.lora_slots:
+        """Slots of LoRA adapters."""
+        if self.adapters is None:
             return 0
-        return int(_LORA_SHARE * self.lora_slots * self.lora_rank * self.matrix_sides * self.element_bytes)
+        return self.adapters.slots * slot_bytes(
+            self.shape,
+            rank=self.adapters.rank,
+            tensor=self.tensor,
+            stages=self.stages,
+            capability=self.capability,
+        )
 
-    @cached_property
-    def matrix_sides(self) -> int:
-        """Rows and columns of every matrix that an adapter goes with, over all layers of one rank; matrices
-        that were joined count as one."""
-        sides = 0
-        for run in self.shape.layers:
-            matrices = (
-                each for each in run.layer.parameters if not each.experts and len(each.dimensions) == 2
-            )
-            sides += run.layers * sum(
-                sum(self._width(dimension) for dimension in matrix.dimensions) for matrix in matrices
-            )
-        return sides // self.stages
+    @property
+    def graph_cases(self) -> int:
+        """How often each CUDA graph is captured."""
+        return 1 if self.adapters is None else self.adapters.graph_cases
 
     @cached_property
     def experts_per_token(self) -> int:
@@ -171,8 +165,7 @@ class Load:
             yield from layer.parameters
 
     def _width(self, dimension: Dimension) -> int:
-        plain = replace(dimension, per=1, rounding=Rounding.UP, fits=())
-        return size_of(plain, self.tensor, capability=self.capability)
+        return plain_size_of(dimension, self.tensor, capability=self.capability)
 
 
 def load_of(
@@ -182,6 +175,7 @@ def load_of(
     graph_sizes: tuple[int, ...] = (),
     rules: MemoryRules | None = None,
     second_runner: bool | None = None,
+    adapters: Adapters | None = None,
 ) -> Load:
     """The start of an engine whose version decides its memory rules and model runner unless they are given.
 
@@ -196,4 +190,5 @@ def load_of(
         graph_sizes=graph_sizes,
         rules=rules or memory_rules_for(engine.version),
         second_runner=second_runner,
+        adapters=adapters,
     )

@@ -195,6 +195,12 @@ def size_of(
     return total // per if dimension.rounding is Rounding.DOWN else -(-total // per)
 
 
+def plain_size_of(dimension: Dimension, ranks: int, *, capability: Capability | None) -> int:
+    """Elements of a dimension before anything is packed into words or counted by tiles."""
+    plain = replace(dimension, per=1, rounding=Rounding.UP, fits=())
+    return size_of(plain, ranks, capability=capability)
+
+
 def tile_multiple(tile: Tile, capability: Capability | None) -> int:
     """The multiple that the kernel works on, before anything is repacked.
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tonnage.api import quantities
+from tonnage.api.arguments import Unclear, adapters_of, loads_encoders, uncounted
 from tonnage.api.demand import demand_of, hardware_of, placement_of
 from tonnage.api.v1alpha1 import Spec
 from tonnage.api.workload import Accelerator
 from tonnage.engines import UnknownEngineVersionError, gpu_rules_for, rules_for
 from tonnage.gpus.nodes import Node
-from tonnage.models import ResolvedModel
+from tonnage.models import ResolvedModel, Trait
 from tonnage.models.wire import to_wire
+from tonnage.planning.adapters import Adapters
 from tonnage.planning.choose import plan_for
 from tonnage.planning.gpu.contend import Contender
 from tonnage.planning.gpu.question import AS_SHIPPED
@@ -106,6 +108,9 @@ def contender_of(
     except UnknownEngineVersionError as error:
         return Rejection(reason="UnknownEngineVersion", message=str(error))
     spec = subject.spec
+    wrong = uncounted(spec.engine.extra_args)
+    if wrong:
+        return Rejection(reason="UncountedArgument", message=wrong)
     return Contender(
         key=key,
         created=created,
@@ -119,7 +124,25 @@ def contender_of(
         surges=surges and not spec.rollout.allow_downtime,
         in_force=in_force,
         withheld_bytes=withheld_bytes,
+        adapters=_adapters(spec),
     )
+
+
+def beside_the_plan(subject: Subject, plan: Plan) -> str:
+    """What the condition Planned adds of memory that no law is known for; empty where all is counted."""
+    multimodal = Trait.MULTIMODAL in subject.model.profile.shape.traits
+    if plan.gpu is None or not multimodal or not loads_encoders(subject.spec.engine.extra_args):
+        return ""
+    return (
+        "; what the model's encoders take while they compute is not counted but in the margins: "
+        "--language-model-only in engine.extraArgs does without them"
+    )
+
+
+def _adapters(spec: Spec) -> Adapters | None:
+    """LoRA adapters that are to be held beside the weights; what cannot be read was refused before."""
+    found = adapters_of(spec.engine.extra_args)
+    return None if isinstance(found, Unclear) else found
 
 
 def _accelerators(spec: Spec) -> tuple[Accelerator, ...]:
@@ -172,6 +195,9 @@ def _inputs(subject: Subject, *, accelerator: Accelerator) -> str:
     ]
     if accelerator is Accelerator.GPU:
         inputs += [accelerator.value, dataclasses.asdict(hardware_of(spec))]
+        adapters = _adapters(spec)
+        # without them what was planned before there were any stays
+        inputs += [] if adapters is None else [dataclasses.asdict(adapters)]
     return short_hash(inputs)
 
 

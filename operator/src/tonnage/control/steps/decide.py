@@ -17,6 +17,7 @@ from tonnage.planning.plan import Plan, Rejection
 from tonnage.rendering.decision import (
     Decision,
     Subject,
+    beside_the_plan,
     contender_of,
     made,
     plan_on_nodes,
@@ -68,7 +69,8 @@ async def decide_plan(p: Pass, world: World) -> bool:
         priority_class=p.spec.template.priority_class_name,
         placement=placement_of(p.spec),
     )
-    text = outcome.kept.plan.reason + replanned(outcome.kept.withheld_bytes)
+    plan = outcome.kept.plan
+    text = plan.reason + replanned(outcome.kept.withheld_bytes) + beside_the_plan(subject, plan)
     p.found(ConditionType.PLANNED, True, "Planned", text)
     return True
 

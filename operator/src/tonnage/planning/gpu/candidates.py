@@ -241,6 +241,7 @@ class Sizer:
                 laid,
                 weights=self.weights(choice),
                 graph_sizes=_sizes(laid, eager=choice.step.eager),
+                adapters=self._question.adapters,
             )
             made = self._budgets[key] = budget(
                 load,

@@ -10,6 +10,7 @@ from typing import Final
 from tonnage.engines import GpuRules, is_quantized
 from tonnage.gpus.inventory import Inventory, Vendor
 from tonnage.models import ModelProfile
+from tonnage.planning.adapters import Adapters
 from tonnage.planning.gpu import rules, words
 from tonnage.planning.gpu.candidates import Candidate
 from tonnage.planning.gpu.question import GpuQuestion, Hardware, sorted_pools, whole_bytes
@@ -43,11 +44,13 @@ def plan_on_gpus(
     hardware: Hardware = _ANY_HARDWARE,
     prices: Mapping[str, Decimal] = _NO_PRICES,
     withheld_bytes: int = 0,
+    adapters: Adapters | None = None,
     explain: bool = True,
 ) -> Plan | Rejection:
     """The plan of one replica on GPUs, or why there is none; the same answer for the same arguments.
 
-    `withheld_bytes` of each device are kept free beyond what the laws ask for.
+    `withheld_bytes` of each device are kept free beyond what the laws ask for; `adapters` are held beside the
+    weights.
 
     Not to `explain` is ten times faster where there is none: what would fit is not searched for then.
 
@@ -61,6 +64,7 @@ def plan_on_gpus(
         hardware=hardware,
         prices=prices,
         withheld_bytes=withheld_bytes,
+        adapters=adapters,
     )
     rejection = rules.first_rejection(question)
     if rejection is not None:

@@ -15,6 +15,7 @@ from tonnage.gpus.placement import Placement
 from tonnage.gpus.records import ANYWHERE, Records
 from tonnage.gpus.reservations import Need, rank, settle, take_off
 from tonnage.models import ModelProfile
+from tonnage.planning.adapters import Adapters
 from tonnage.planning.gpu.choose import plan_on_gpus
 from tonnage.planning.gpu.question import Hardware
 from tonnage.planning.plan import Demand, GpuPlan, Plan, Rejection
@@ -36,7 +37,7 @@ class Contender:
     wants. `surges`: pods of an earlier plan are there, and must stay until a pod of the new one serves.
     `in_force` is that plan, if it is known: made anew it needs no room beside itself. `withheld_bytes` of
     each device are kept free beyond what the laws ask for, since workers of that plan fail: one of them need
-    not stay.
+    not stay. `adapters` are held beside the weights.
     """
 
     key: str
@@ -51,6 +52,7 @@ class Contender:
     surges: bool = False
     in_force: Plan | None = None
     withheld_bytes: int = 0
+    adapters: Adapters | None = None
 
     @property
     def rank(self) -> tuple[int, str, str]:
@@ -122,6 +124,7 @@ def plan_next(
         hardware=contender.hardware,
         prices=site.prices,
         withheld_bytes=contender.withheld_bytes,
+        adapters=contender.adapters,
         explain=explain,
     )
     if isinstance(outcome, Rejection) or outcome.gpu is None:

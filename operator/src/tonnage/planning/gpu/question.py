@@ -11,6 +11,7 @@ from typing import Final
 from tonnage.engines import GpuRules
 from tonnage.gpus.cards import accelerator_named
 from tonnage.gpus.inventory import Pool, Sharing
+from tonnage.planning.adapters import Adapters
 from tonnage.planning.budget import share_of
 from tonnage.planning.demand import Wanted, stored_dtype
 
@@ -37,13 +38,14 @@ class Hardware:
 class GpuQuestion(Wanted):
     """All that planning on GPUs looks at. `prices` are for one device and hour, by a pool's or a product's
     name (`names_of`); pools without one come after those that have one. `withheld_bytes` of each device are
-    kept free beyond what the laws ask for."""
+    kept free beyond what the laws ask for. `adapters` are held beside the weights."""
 
     engine: GpuRules
     pools: tuple[Pool, ...]
     hardware: Hardware = Hardware()
     prices: Mapping[str, Decimal] = field(default_factory=dict)
     withheld_bytes: int = 0
+    adapters: Adapters | None = None
 
     @property
     def dtype(self) -> str | None:

@@ -400,7 +400,10 @@ def missing_devices(question: GpuQuestion, choice: Choice) -> int:
 def main_memory_bytes(question: GpuQuestion, choice: Choice) -> int:
     """What a pod of the replica requests of its node."""
     engine, ranks = question.engine, choice.devices_per_pod
-    return engine.host_bytes + engine.host_bytes_per_rank * ranks + shared_memory_bytes(question, choice)
+    each = engine.host_bytes_per_rank
+    if question.adapters is not None:
+        each += question.adapters.host_bytes(question.model.shape)
+    return engine.host_bytes + each * ranks + shared_memory_bytes(question, choice)
 
 
 def shared_memory_bytes(question: GpuQuestion, choice: Choice) -> int:

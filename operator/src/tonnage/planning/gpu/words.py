@@ -39,7 +39,7 @@ def reason(question: GpuQuestion, chosen: Candidate) -> str:
     at_typical = concurrency(layout, blocks=chosen.blocks, length_tokens=typical)
     sentence = (
         f"{what(choice.step)} on {rules.describe(choice)} is {_place(question, choice.step)}: of "
-        f"{_of_each(chosen)}weights take {gib(memory.weights)}, activations and bursts "
+        f"{_of_each(chosen)}weights{_adapters(question)} take {gib(memory.weights)}, activations and bursts "
         f"{gib(memory.activation + memory.burst_margin)}, {_graphs(chosen)}the rest of the engine "
         f"{gib(memory.context + memory.non_torch)} and the KV cache {gib(memory.kv)}: {chosen.blocks} blocks "
         f"hold {at_typical:.2f} requests of {typical} tokens ({question.demand.concurrency} asked) or "
@@ -58,6 +58,13 @@ def _of_each(chosen: Candidate) -> str:
     if pool.sharing is Sharing.TIME_SLICING:
         return f"{size}, a share of 1/{pool.clients} of a card that nothing keeps others from filling, "
     return f"{size} " if chosen.choice.gpus == 1 else f"{size} each "
+
+
+def _adapters(question: GpuQuestion) -> str:
+    adapters = question.adapters
+    if adapters is None:
+        return ""
+    return f" with {adapters.slots} slot{'s' * (adapters.slots > 1)} of LoRA adapters of rank {adapters.rank}"
 
 
 def _graphs(chosen: Candidate) -> str:
