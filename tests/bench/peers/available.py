@@ -104,7 +104,7 @@ def card_of(*, start: Any, stated_gib: float) -> Card:
         total_gib=start.total_bytes / gib,
         stated_gib=stated_gib,
         utilization=start.share,
-        weights_gib=load.weights / gib,
+        weights_gib=start.stated_weights / gib,
         tensor=load.tensor,
         pipeline=load.stages,
         tokens=load.tokens,

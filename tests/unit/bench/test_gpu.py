@@ -83,6 +83,7 @@ def told(name: str, *, tokens: int, survived: bool = True) -> dict[str, Any]:
         "survived": survived,
         "start": {"ready_s": 50.0},
         "exit": {"reason": "Interrupted"},
+        "log": ["INFO [backends.py:393] Compiling a graph for compile range (1, 8192) takes 8.13 s"],
         "bursts": [burst],
         "engine": {
             "vllm": "0.26.0",
@@ -119,6 +120,8 @@ def test_figures_of_a_row() -> None:
     control, pinned = (fixture(told(f"fill-8b-{kind}", tokens=800_000)) for kind in ("control", "pinned"))
     assert (control["memory"]["activation"], pinned["memory"]["activation"]) == (12, 11)
     assert control["memory"]["cold"]
+    loaded = told("fill-8b-control", tokens=800_000) | {"log": ["Directly load the compiled graph(s)"]}
+    assert not fixture(loaded)["memory"]["cold"]
     assert (control["memory"]["pinned"], pinned["memory"]["pinned"]) == (False, True)
     assert pinned["memory"]["used_at_ready"] == 137 * GIB
     assert pinned["memory"]["used_after_burst"] == 138 * GIB

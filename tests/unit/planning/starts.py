@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any, Final
 
@@ -48,6 +48,13 @@ class Start:
     non_torch_bytes: int | None = None
     graph_bytes: int | None = None
     ready_bytes: int | None = None
+    logged_weights: int | None = None
+
+    @property
+    def stated_weights(self) -> int:
+        """Bytes of the weights as everybody is told them: logged where the engine logged them (its tables of
+        positions are in them), else those of the parameters."""
+        return self.logged_weights or self.load.weights
 
     @cached_property
     def budget(self) -> Budget:
@@ -160,6 +167,7 @@ def logged_start(row: dict[str, str]) -> Start:
         activation_bytes=_bytes(row["activation_gib"]),
         non_torch_bytes=_bytes(row["non_torch_gib"]),
         graph_bytes=_bytes(row["graphs_gib"]),
+        logged_weights=_bytes(row["weights_gib"]),
     )
 
 
@@ -192,14 +200,17 @@ def _logged_load(row: dict[str, str]) -> Load:
         options=options,
         engine_version=_known_layout(version),
     )
-    return Load(
+    load = Load(
         laid=laid,
-        weights=_bytes(row["weights_gib"]) or _weights(shape, laid),
+        weights=_weights(shape, laid),
         graph_sizes=() if row["eager"] == "True" else _sizes(51, laid),
         rules=memory_rules_for(version),
         second_runner=_second_runner(version, shape),
         adapters=None if row["weights_gib"] else adapters_of(int(row["lora_slots"] or 0)),
     )
+    logged = _bytes(row["weights_gib"])
+    # what is logged has the tables in it
+    return replace(load, weights=logged - load.position_tables) if logged else load
 
 
 def adapters_of(slots: int, *, rank: int = 16) -> Adapters | None:

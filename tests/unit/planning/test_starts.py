@@ -29,8 +29,8 @@ def too_much(starts: Sequence[Start]) -> list[str]:
 
 
 def test_how_many_starts_there_are() -> None:
-    assert (len(on_h200()), len(MEASURED), len(SWEPT), len(OTHERS)) == (52, 40, 49, 9)
-    assert Counter(start.kind for start in MEASURED) == {"dense": 24, "other": 16}
+    assert (len(on_h200()), len(MEASURED), len(SWEPT), len(OTHERS)) == (67, 55, 49, 9)
+    assert Counter(start.kind for start in MEASURED) == {"dense": 30, "other": 25}
 
 
 @pytest.mark.parametrize("start", MEASURED, ids=lambda start: str(start.id))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from tonnage.models import Trait
 from tonnage.planning.activation import Activation, activation
 from tonnage.planning.graphs import estimated_graphs, graphs
 from tonnage.planning.load import Load
@@ -178,12 +179,16 @@ def _non_torch(load: Load) -> Term:
 def _weights(load: Load) -> Term:
     """The parameters, and what the allocator rounds up, tables of positions or kernels' copies take.
 
-    On an H200 0.01 to 0.13 GiB more than the parameters (all rows). Latent attention keeps its up-projections
-    once more, in the model's dtype (mla_attention.py 0.32 `process_weights_after_loading`: W_UK_T and W_UV).
+    On an H200 0.01 to 0.13 GiB more than the parameters, 0.44 for gemma4-26b-text with its two tables of
+    262,144 positions. Latent attention keeps its up-projections once more, in the model's dtype
+    (mla_attention.py 0.32 `process_weights_after_loading`: W_UK_T and W_UV).
     """
-    adapters = load.adapter_bytes
-    likely = load.weights + 32 * MIB + adapters
-    upper = load.weights + load.weights // 500 + 128 * MIB + _latent_copies(load) + 1.25 * adapters
+    adapters, tables = load.adapter_bytes, load.position_tables
+    likely = load.weights + max(32 * MIB, tables + 16 * MIB) + adapters
+    # Positions of images and videos: tables of four times the length (mrope.py), 256 MiB for the longest.
+    longer = min(3 * tables, 192 * MIB) if Trait.MULTIMODAL in load.shape.traits else 0
+    beside = max(load.weights // 500 + 128 * MIB, tables + longer + 96 * MIB) + _latent_copies(load)
+    upper = load.weights + beside + 1.25 * adapters
     return term(likely, lower=load.weights, upper=upper, source="tensors of the checkpoint; H200 rows")
 
 
@@ -227,8 +232,8 @@ def _warm_up(step: Activation) -> Term:
 
 def _at_ready(standing: tuple[Term, ...], steady: Term, *, second_runner: bool) -> Term:
     """What stands, and what the allocator kept of warming up: the whole peak of a step, of which the second
-    runner's leaves half (device memory at ready in 52 starts on an H200: within 0.65 GiB, but for starts of
-    more than 512 sequences, hybrids, latent attention and deepseek-v3-6l-fp8)."""
+    runner's leaves half (device memory at ready in 67 starts on an H200: within 0.65 GiB, but for steps of
+    more than 512 sequences or 8192 tokens, hybrids, latent attention and deepseek-v3-6l-fp8)."""
     left = steady.likely // 2 if second_runner else steady.likely
     return term(
         sum(each.likely for each in standing) + left,

@@ -9,11 +9,21 @@ from math import prod
 
 from tonnage.engines import GpuRules
 from tonnage.engines.overheads import MemoryRules, memory_rules_for
-from tonnage.models import ELEMENT_BYTES, Dimension, Layer, ModelShape, Parameter
+from tonnage.models import (
+    ELEMENT_BYTES,
+    ChunkedLocal,
+    Dimension,
+    FullAttention,
+    Layer,
+    ModelShape,
+    Parameter,
+    SlidingWindow,
+)
 from tonnage.planning.adapters import Adapters, slot_bytes
 from tonnage.planning.fit import LaidOut
 from tonnage.planning.weights import plain_size_of
 
+_WITH_HEADS = (FullAttention, SlidingWindow, ChunkedLocal)
 _SCALES = frozenset({"float32", "uint8", "int32"})
 """Elements of tensors that stand beside a quantized matrix, or pack it."""
 _ASSUMED_EXPERTS_PER_TOKEN = 8
@@ -125,6 +135,14 @@ class Load:
             for found in (tuple(self._width(dimension) for dimension in parameter.dimensions),)
         )
         return (sides[-1][1], sides[0][1]) if sides else (0, 0)
+
+    @property
+    def position_tables(self) -> int:
+        """Bytes of cosine and sine of every position that the model knows, whatever is served of them: one
+        table for each size of heads, as wide as a head (rotary_embedding/base.py 0.32
+        `_compute_cos_sin_cache`)."""
+        sizes = {spec.head_size for spec, _ in self.shape.cache_runs if isinstance(spec, _WITH_HEADS)}
+        return self.shape.max_context_tokens * sum(sizes) * self.element_bytes
 
     @property
     def adapter_bytes(self) -> int:
