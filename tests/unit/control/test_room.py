@@ -45,6 +45,7 @@ class Cluster:
         self.arbiter.accept(
             key,
             Accepted(
+                memory_bytes=0,
                 plan_hash=plan_hash,
                 pool=plan.pool,
                 pods=pods,

@@ -217,7 +217,7 @@ def test_a_pod_that_is_bound_frees_its_reservation(cluster: Records, data: st.Da
     pool = data.draw(st.sampled_from(pools))
     devices = data.draw(st.integers(1, pool.free_on_one_node))
     need = Need(key="ns/a", pool=pool.name, pods=data.draw(st.integers(1, 3)), devices=devices)
-    settled = settle(before, waiting=[need])
+    settled = settle(before, reserved=[need])
     bound = tuple(
         holder(node, devices, name=f"bound{at}", resource=pool.resource)
         for granted in settled.granted

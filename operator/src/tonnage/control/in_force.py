@@ -81,6 +81,7 @@ def accept_plan(
         pool=plan.pool,
         pods=replicas * plan.gpu.nodes_per_replica,
         devices=plan.gpu.devices_per_pod,
+        memory_bytes=placement.memory_bytes or plan.request_bytes,
         priority=world.hardware.priority(priority_class),
         created=str(p.body["metadata"].get("creationTimestamp", "")),
         placement=placement,

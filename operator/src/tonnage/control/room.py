@@ -23,12 +23,14 @@ from tonnage.rendering.gpu import not_rendered
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """A plan on GPUs that is in force: what its `pods` pods need each, and where they may run."""
+    """A plan on GPUs that is in force: what its `pods` pods need each, with CPU and main memory, and where
+    they may run."""
 
     plan_hash: str
     pool: str
     pods: int
     devices: int
+    memory_bytes: int
     priority: int
     created: str
     placement: Placement
@@ -198,6 +200,8 @@ class Arbiter:
             pool=accepted.pool,
             pods=pods,
             devices=accepted.devices,
+            cpu_millis=accepted.placement.cpu_millis,
+            memory_bytes=accepted.memory_bytes,
             priority=accepted.priority,
             created=accepted.created,
             usable=usable.nodes(accepted),

@@ -218,6 +218,42 @@ def test_room_for_a_surge_is_where_a_pod_would_be_given_main_memory_too() -> Non
     assert isinstance(found, Plan)
 
 
+def with_memory(gib: float) -> Records:
+    """A node with eight H100 and so much main memory."""
+    return Records(nodes=(replace(node("h100-0"), memory_allocatable_bytes=int(gib * 2**30)),))
+
+
+def test_devices_count_only_as_far_as_there_is_main_memory_for_their_pods() -> None:
+    """A pod with one device requests 10 GiB; its class of memory is found to be the node's."""
+    one = {"tensor": 1}
+    asked = [contender(name, **one) for name in "abc"]
+    found = contend(asked, site=Site(hardware=with_memory(25), prices={}))
+    assert [isinstance(found[f"ns/{name}"], Plan) for name in "abc"] == [True, True, False]
+    message = refused(found["ns/c"])
+    assert "no node has 1 H100-80GB free with 10.00 GiB of main memory" in message.replace(
+        "NVIDIA-H100-80GB-HBM3", "H100-80GB"
+    )
+    assert "node h100-0 has them, and 5.00 GiB too little of it" in message
+    two, *_ = contend(
+        [contender("a", replicas=3, **one)], site=Site(hardware=with_memory(25), prices={})
+    ).values()
+    assert isinstance(two, Plan)
+
+
+def test_pods_of_an_accepted_plan_have_their_main_memory_and_cpu_before_they_have_a_node() -> None:
+    whole = with_memory(25)
+    pool = next(each.name for each in whole.inventory().pools)
+    held = Need(key="ns/x", pool=pool, pods=1, devices=1, memory_bytes=16 * 2**30, nodes=("h100-0",))
+    of_one = contender("a", tensor=1)
+    refused(contend([of_one], site=Site(hardware=whole, accepted=(held,), prices={}))["ns/a"])
+    busy = replace(held, memory_bytes=0, cpu_millis=whole.nodes[0].cpu_allocatable_millis)
+    with_cpu = replace(of_one, placement=replace(TOLERANT, cpu_millis=1000))
+    refused(contend([with_cpu], site=Site(hardware=whole, accepted=(busy,), prices={}))["ns/a"])
+    none = replace(busy, cpu_millis=busy.cpu_millis - 1000)
+    found = contend([with_cpu], site=Site(hardware=whole, accepted=(none,), prices={}))["ns/a"]
+    assert isinstance(found, Plan)
+
+
 def test_where_there_is_no_accelerator_that_can_be_used_it_is_said_why() -> None:
     cordoned, cpu = (replace(node(name), schedulable=False) for name in ("h100-0", "cpu-0"))
     where = Site(hardware=Records(nodes=(cordoned, cpu)), prices={})

@@ -19,6 +19,7 @@ from tonnage.planning.adapters import Adapters
 from tonnage.planning.gpu.choose import plan_on_gpus
 from tonnage.planning.gpu.question import Hardware
 from tonnage.planning.plan import Demand, GpuPlan, Plan, Rejection
+from tonnage.planning.words import gib
 
 NO_ROOM: Final = frozenset(
     {"NotEnoughGpus", "NotEnoughMemory", "NoUsablePool", "NoAccelerators", "NoRoomForSurge"}
@@ -119,7 +120,7 @@ def plan_next(
     outcome = plan_on_gpus(
         contender.demand,
         model=contender.model,
-        inventory=take_off(inventory, others),
+        inventory=_with_room(take_off(inventory, others), placement=contender.placement),
         engine=contender.engine,
         hardware=contender.hardware,
         prices=site.prices,
@@ -137,6 +138,25 @@ def plan_next(
     return outcome, room.give(need)
 
 
+def _with_room(inventory: Inventory, *, placement: Placement) -> Inventory:
+    """The inventory with no device free on nodes where others are to get so much CPU or main memory that a
+    pod does not get what its template requests; what its plan requests is looked at with the plan."""
+    cpu, memory = placement.cpu_millis, placement.memory_bytes
+    pools = (
+        replace(
+            pool,
+            nodes=tuple(
+                replace(node, free=0)
+                if node.free and (node.cpu_millis < cpu or node.memory_bytes < memory)
+                else node
+                for node in pool.nodes
+            ),
+        )
+        for pool in inventory.pools
+    )
+    return replace(inventory, pools=tuple(pools))
+
+
 def need_of(contender: Contender, plan: Plan, *, gpu: GpuPlan, inventory: Inventory) -> Need:
     """What all replicas of a plan need, on those nodes of its pool where a pod of the object would be given
     devices: what is free of a node may be too little main memory for it."""
@@ -148,6 +168,8 @@ def need_of(contender: Contender, plan: Plan, *, gpu: GpuPlan, inventory: Invent
         pool=plan.pool,
         pods=contender.replicas * gpu.nodes_per_replica,
         devices=gpu.devices_per_pod,
+        cpu_millis=contender.placement.cpu_millis,
+        memory_bytes=contender.placement.memory_bytes or plan.request_bytes,
         priority=contender.priority,
         created=contender.created,
         usable=frozenset(nodes),
@@ -184,8 +206,9 @@ def _no_room_for_surge(plan: Plan, gpu: GpuPlan) -> Rejection:
     return Rejection(
         reason="NoRoomForSurge",
         message=(
-            f"the new plan needs {needed} free {plan.product} beside the pods that serve, until one of the "
-            "new pods does; free them, or set rollout.allowDowntime: true. The plan before stays in force"
+            f"the new plan needs {needed} free {plan.product} beside the pods that serve, with "
+            f"{gib(plan.request_bytes)} of main memory for each pod, until one of the new pods does; free "
+            "them, or set rollout.allowDowntime: true. The plan before stays in force"
         ),
         numbers={"gpus": needed},
     )

@@ -35,7 +35,7 @@ def not_possible(question: GpuQuestion, found: Found, *, explain: bool = True) -
     remedies = tuple(_remedies(question, found))[:_MOST_REMEDIES] if explain else ()
     lost = [each for step in found.steps for each in step.lost]
     closest = words.nearest(question, lost)
-    text = _what_is_missing(found, closest)
+    text = _what_is_missing(found, closest) + _lacking(question, closest)
     if remedies:
         text += f"; it would fit with {', or '.join(remedy.text for remedy in remedies)}"
     return Rejection(
@@ -65,6 +65,14 @@ def _what_is_missing(found: Found, closest: Lost | None) -> str:
         step = words.what(closest.choice.step)
         return f"{step} fits {rules.describe(closest.choice)}, but {closest.rejection.message}"
     return closest.rejection.message
+
+
+def _lacking(question: GpuQuestion, closest: Lost | None) -> str:
+    """The node that has the devices, and what it lacks of main memory."""
+    if closest is None or closest.choice is None or not closest.fits:
+        return ""
+    lacking = rules.lacking_memory(question, closest.choice)
+    return "" if lacking is None else f": node {lacking[0]} has them, and {gib(lacking[1])} too little of it"
 
 
 def _remedies(question: GpuQuestion, found: Found) -> Iterator[Remedy]:

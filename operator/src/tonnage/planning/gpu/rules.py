@@ -387,6 +387,19 @@ def devices_free(question: GpuQuestion, choice: Choice) -> Rejection | None:
     )
 
 
+def lacking_memory(question: GpuQuestion, choice: Choice) -> tuple[str, int] | None:
+    """Of the nodes that have the devices free and too little main memory for a pod, the one that lacks least,
+    and how many bytes; None where there is none."""
+    memory = main_memory_bytes(question, choice)
+    small = (
+        (memory - node.memory_bytes, node.name)
+        for node in choice.pool.nodes
+        if node.free >= choice.devices_per_pod and node.memory_bytes < memory
+    )
+    lacking = min(small, default=None)
+    return None if lacking is None else (lacking[1], lacking[0])
+
+
 def missing_devices(question: GpuQuestion, choice: Choice) -> int:
     """How many devices more would have to be free, on the nodes that have most, of those that are large
     enough."""
