@@ -1,3 +1,3 @@
-"""Tonnage: sizes, starts, verifies and scales vLLM on Kubernetes by calculation."""
+"""Tonnage: sizes, starts and verifies vLLM on Kubernetes by calculation."""
 
 __version__ = "0.1.0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -398,6 +399,52 @@ def test_a_plan_for_gpus_that_others_hold_says_who_does(tonnage: Run, tmp_path: 
     (answer,) = json.loads(output)["objects"]
     assert (code, answer["outcome"], answer["reason"]) == (1, "does_not_fit", "NotEnoughGpus")
     assert "in use: NVIDIA-H200: 8 by default/llama" in answer["message"]
+
+
+EIGHT = {"hardware": {"accelerator": "GPU", "products": ["NVIDIA-H200"]}, "replicas": 8}
+URGENT = {
+    "apiVersion": "scheduling.k8s.io/v1",
+    "kind": "PriorityClass",
+    "metadata": {"name": "urgent"},
+    "value": 9,
+}
+
+
+def of_several(tmp_path: Path, *names: str, **more: dict[str, Any]) -> str:
+    """A file with objects that want all GPUs of a node each."""
+    return write(tmp_path / "all.yaml", *(llm(name, **EIGHT, **more.get(name, {})) for name in names))
+
+
+def heads(output: str) -> dict[str, str]:
+    return dict(re.findall(r"^default/(\S+): (.*)$", output, re.MULTILINE))
+
+
+def test_several_objects_are_planned_together_in_order(tonnage: Run, tmp_path: Path) -> None:
+    """There is one node with eight H200: the first has them, and the second learns of it."""
+    code, output, _ = tonnage("plan", "-f", of_several(tmp_path, "one", "two"), "--node", GPU_NODES)
+    assert (code, heads(output)) == (1, {"one": "planned", "two": "does not fit"})
+    assert "has        8 of h200-0" in output
+    assert "8 by default/one" in re.sub(r"\s+", " ", output)
+
+
+def test_the_priority_class_is_asked_before_the_place_in_the_file(tonnage: Run, tmp_path: Path) -> None:
+    template = {"template": {"priorityClassName": "urgent"}}
+    asked = of_several(tmp_path, "one", "two", two=template)
+    classes = write(tmp_path / "classes.yaml", URGENT)
+    _, output, _ = tonnage("plan", "-f", asked, "--node", GPU_NODES, "--node", classes)
+    assert list(heads(output).items()) == [("one", "does not fit"), ("two", "planned")]
+
+
+def test_one_that_cannot_be_planned_takes_nothing_of_the_next(tonnage: Run, tmp_path: Path) -> None:
+    bad = {"one": {"workload": {"contextLength": 100_000_000}}}
+    _, output, _ = tonnage("plan", "-f", of_several(tmp_path, "one", "two", **bad), "--node", GPU_NODES)
+    assert heads(output) == {"one": "refused", "two": "planned"}
+
+
+def test_of_one_object_alone_nothing_is_said_of_nodes(tonnage: Run, tmp_path: Path) -> None:
+    _, output, _ = tonnage("plan", "-f", of_several(tmp_path, "one"), "--node", GPU_NODES)
+    assert heads(output) == {"one": "planned"}
+    assert "of h200-0" not in output
 
 
 def test_hardware_that_means_gpus_is_refused_on_cpu_nodes(tonnage: Run, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def build_parser(*, prog: str = "tonnage", wanted: str | None = None) -> Parser:
     """The parser; only the command that is `wanted` has its options, for they take longer than the rest."""
     parser = Parser(
         prog=prog,
-        description="Size, start, verify and scale vLLM on Kubernetes by calculation.",
+        description="Size, start and verify vLLM on Kubernetes by calculation.",
         epilog=_EPILOG,
     )
     parser.add_argument("--version", action="version", version=f"tonnage {__version__}")

@@ -14,8 +14,9 @@ examples:
   %(prog)s -f all.yaml --node nodes.yaml --model pvc://models/a=./a --model hf://org/b=./b
   %(prog)s -f chat.yaml -o json | jq '.objects[].outcome'
 
-A file may hold several documents; those of other kinds are skipped. The cluster is only read: nodes, and
-for objects that exist there, the object and its plans.
+A file may hold several documents; those of other kinds are skipped. Objects that want GPUs are planned in the
+operator's order, each with what those ahead leave. The cluster is only read: nodes, and for objects that
+exist there, the object and its plans.
 
 exit codes (of several objects the highest): 0 planned, 1 does not fit, 2 wrong usage, or a file, the model
 or the cluster cannot be read, 3 refused: invalid, or not supported

@@ -20,9 +20,10 @@ from tonnage.cli.model import REFUSALS
 from tonnage.cli.profiles import Resolved, choose, find_kept, find_known, read_named
 from tonnage.cli.surroundings import Surroundings
 from tonnage.cluster.port import Object
+from tonnage.gpus.records import Records
 from tonnage.models import ConfigError
 from tonnage.planning.gpu.choose import takes_gpus
-from tonnage.planning.gpu.contend import NO_ROOM, Site, contend
+from tonnage.planning.gpu.contend import NO_ROOM, Contender, Room, Site, plan_next, room_of
 from tonnage.planning.plan import Plan, Rejection
 from tonnage.rendering.decision import (
     Decision,
@@ -33,6 +34,7 @@ from tonnage.rendering.decision import (
     replan_of,
     standing,
 )
+from tonnage.rendering.gpu import not_rendered
 from tonnage.rendering.inspection import Reading, reading_of
 from tonnage.rendering.names import Owner
 from tonnage.rendering.plan import Kept
@@ -71,6 +73,7 @@ class Outcome:
     """What becomes of one object; `reason` and `message` say why it has no plan.
 
     `refresh`: the operator would read the model again, and make another plan if its files have changed.
+    `given`: the node that each pod of a new plan on GPUs may count on.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Outcome:
     hash_known: bool = False
     refresh: bool = False
     standing: Standing | None = None
+    given: Sequence[str] = ()
 
     @property
     def plan_hash(self) -> str | None:
@@ -123,9 +127,37 @@ def is_ours(found: Found) -> bool:
 def outcomes(
     asked: Sequence[Found], around: Surroundings, *, models: Sequence[str], version: str | None
 ) -> list[Outcome]:
-    """The outcome of each object, in order. Raises UsageError."""
+    """The outcome of each object, in order. Raises UsageError.
+
+    They are planned one after another as the operator does it, each on the GPUs that those ahead leave: by
+    the value of their priority class, then by age, those that are not there yet as they stand in the files.
+    """
     uris = [uri for found in asked if (uri := _uri(found.body))]
-    return [_Case(found, around, models=models, uris=uris, version=version).outcome() for found in asked]
+    line = _Line(around)
+    cases = [_Case(found, around, models=models, uris=uris, version=version, line=line) for found in asked]
+    ranked = sorted(range(len(cases)), key=lambda at: (cases[at].rank, at))
+    told = {at: cases[at].outcome() for at in ranked}
+    return [told[at] for at in range(len(cases))]
+
+
+class _Line:
+    """Objects that want GPUs, one after another: what those that were planned leave."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._site: Site | None = None
+        self._room: Room | None = None
+
+    def plan(self, contender: Contender, records: Records) -> tuple[Plan | Rejection, tuple[str, ...]]:
+        """The outcome of the next, and the node of each pod that finds one."""
+        if self._site is None or self._room is None:
+            self._site = Site(hardware=records, accepted=tuple(self._around.accepted()), prices={})
+            self._room = room_of(self._site)
+        outcome, behind = plan_next(contender, site=self._site, room=self._room)
+        if isinstance(outcome, Rejection) or not_rendered(outcome) is not None:
+            return outcome, ()
+        self._room = behind
+        return outcome, behind.granted[-1].nodes
 
 
 class _Case:
@@ -139,6 +171,7 @@ class _Case:
         models: Sequence[str],
         uris: Sequence[str],
         version: str | None,
+        line: _Line,
     ) -> None:
         meta = metadata_of(found.body)
         self._found, self._around = found, around
@@ -148,7 +181,22 @@ class _Case:
             str(meta.get("namespace") or around.namespace),
         )
         self._existing = around.existing(self._namespace, self._name)
+        self._line = line
         self._known: dict[str, Any] = {}
+
+    @property
+    def rank(self) -> tuple[int, bool, str]:
+        """What comes first: the higher priority, then what exists, the older first."""
+        spec = self._found.body.get("spec")
+        template = spec.get("template") if isinstance(spec, dict) else None
+        named = template.get("priorityClassName") if isinstance(template, dict) else None
+        created = self._created
+        return -self._around.priorities.get(str(named or ""), 0), not created, created
+
+    @property
+    def _created(self) -> str:
+        existing = self._existing if isinstance(self._existing, dict) else {}
+        return str(existing.get("metadata", {}).get("creationTimestamp", ""))
 
     def outcome(self) -> Outcome:
         """What becomes of it."""
@@ -196,17 +244,18 @@ class _Case:
         self._known["decision"] = decided
 
     def _plan(self, subject: Subject, *, before: Sequence[tuple[Kept, str]]) -> Plan | Rejection:
-        """A new plan, beside all that is in force; objects that wait ahead of this one are not looked at."""
+        """A new plan, beside all that is in force and those of the files that are ahead; other objects that
+        wait are not looked at."""
         records, accelerator = self._around.records(), subject.spec.hardware.accelerator
         if not takes_gpus(accelerator, inventory=records.inventory()):
             return plan_on_nodes(subject, nodes=records.nodes)
         key = f"{self._namespace}/{self._name}"
         existing = self._existing if isinstance(self._existing, dict) else {}
-        meta, in_force = existing.get("metadata", {}), _hash_in_force(existing)
+        in_force = _hash_in_force(existing)
         contender = contender_of(
             subject,
             key=key,
-            created=str(meta.get("creationTimestamp", "")),
+            created=self._created,
             priority=self._around.priorities.get(subject.spec.template.priority_class_name or "", 0),
             surges=any(
                 pod.plan and not pod.leaving and f"{pod.namespace}/{pod.deployment}" == key
@@ -216,8 +265,8 @@ class _Case:
         )
         if isinstance(contender, Rejection):
             return contender
-        site = Site(hardware=records, accepted=tuple(self._around.accepted()), prices={})
-        return contend([contender], site=site)[key]
+        outcome, self._known["given"] = self._line.plan(contender, records)
+        return outcome
 
     def _check_envelope(self) -> None:
         """What the API server checks beside the spec."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -38,12 +39,13 @@ _WEIGHTS: Final = {
 def write(answers: Sequence[Outcome], around: Surroundings) -> None:
     """Write everything to standard output."""
     style = style_of(sys.stdout)
-    blocks = ["\n".join(lines_of(answer, around, style)) for answer in answers]
+    several = len(answers) > 1
+    blocks = ["\n".join(lines_of(answer, around, style, several=several)) for answer in answers]
     sys.stdout.write("\n\n".join(blocks) + "\n")
 
 
-def lines_of(answer: Outcome, around: Surroundings, style: Style) -> list[str]:
-    """One object."""
+def lines_of(answer: Outcome, around: Surroundings, style: Style, *, several: bool = False) -> list[str]:
+    """One object, of `several` with the GPUs that it has before those behind it."""
     word, colour = _HEADS[answer.outcome]
     head = printable(f"{answer.namespace}/{answer.name or '(no name)'}")
     lines = [f"{head}: {style.paint(word, colour)}"]
@@ -58,6 +60,7 @@ def lines_of(answer: Outcome, around: Surroundings, style: Style) -> list[str]:
         quality = answer.spec.quality if answer.spec else plan.quality
         shown = build_plan_status(plan, plan_hash="")
         lines += view.entry("asked", f"{view.asked(shown)}; quality {quality}", style)
+        lines += _given(answer, plan, style) if several else []
         lines += _plan(plan, shown, style)
     if answer.standing is not None:
         lines += _standing(answer, answer.standing, style)
@@ -92,6 +95,16 @@ def _plan(plan: Plan, shown: dict[str, Any], style: Style) -> list[str]:
         *view.cache(shown, style),
         *view.alternatives(shown, style),
     ]
+
+
+def _given(answer: Outcome, plan: Plan, style: Style) -> list[str]:
+    """Which nodes give GPUs to a new plan, before those behind it are planned."""
+    if plan.gpu is None or not answer.given or answer.spec is None:
+        return []
+    each, wanted = plan.gpu.devices_per_pod, answer.spec.wanted_replicas * plan.gpu.nodes_per_replica
+    nodes = ", ".join(f"{pods * each} of {node}" for node, pods in sorted(Counter(answer.given).items()))
+    waits = f"; {wanted - len(answer.given)} of {wanted} pods find none" if len(answer.given) < wanted else ""
+    return view.entry("has", f"{nodes}{waits}", style)
 
 
 def _pod(plan: Plan, style: Style) -> list[str]:

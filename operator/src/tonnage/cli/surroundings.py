@@ -81,6 +81,7 @@ class Surroundings:
                 pool=plan.pool,
                 pods=to_come,
                 devices=plan.gpu.devices_per_pod,
+                memory_bytes=plan.request_bytes,
                 created=_made_at(body),
             )
 
