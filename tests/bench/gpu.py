@@ -24,6 +24,7 @@ RECORDED: Final = HERE.parent / "data/gpu_rows.jsonl"
 _GIB: Final = 2**30
 _CHECKS: Final = (
     ("import torch; print(torch.cuda.get_device_name())", "no GPU that torch can use"),
+    ("import torch; print(torch.cuda.device_count())", "no GPU that torch can use"),
     ("import vllm; print(vllm.__version__)", "no vLLM"),
     ("import aiohttp, tonnage_worker", "no aiohttp or no tonnage_worker (pip install ./worker)"),
 )
@@ -35,8 +36,8 @@ class LackingError(Exception):
 
 def look(python: str) -> Bench:
     """The engine and the card of an interpreter. Raises LackingError."""
-    card, version, _ = (_asked(python, statement, lack) for statement, lack in _CHECKS)
-    return Bench(version=version, card=card)
+    card, devices, version, _ = (_asked(python, statement, lack) for statement, lack in _CHECKS)
+    return Bench(version=version, card=card, devices=int(devices))
 
 
 def _asked(python: str, statement: str, lack: str) -> str:

@@ -16,10 +16,12 @@ _COUNTS = ("num_gpu_blocks", "block_size", "kv_cache_size_tokens", "max_concurre
 _FLAGS = {
     "--kv-cache-dtype": "kv_cache_dtype",
     "--kv-cache-memory-bytes": "kv_cache_memory_bytes",
+    "--tensor-parallel-size": "tensor_parallel",
     "--max-loras": "max_loras",
     "--max-lora-rank": "max_lora_rank",
     "--gdn-prefill-backend": "gdn_prefill_backend",
 }
+_UNSAID = {"--tensor-parallel-size": "1"}
 _SWITCHES = {"--language-model-only": "language_model_only", "--enforce-eager": "enforce_eager"}
 _COMPILED = "Compiling a graph for compile range"  # of code that is loaded the engine says "Directly load"
 _BURST = ("name", "requests", "prompt_tokens", "output_tokens", "completed", "failed", "seconds")
@@ -67,7 +69,7 @@ def _options(arguments: Sequence[str], engine: dict[str, Any]) -> dict[str, Any]
     if "cache" in engine:
         found["enable_prefix_caching"] = engine["cache"]["prefix"]
     for flag, name in _FLAGS.items():
-        if pairs.get(flag, "auto") != "auto":
+        if pairs.get(flag, _UNSAID.get(flag, "auto")) != _UNSAID.get(flag, "auto"):
             found[name] = int(pairs[flag]) if pairs[flag].isdecimal() else pairs[flag]
     return found | {name: True for flag, name in _SWITCHES.items() if flag in arguments}
 

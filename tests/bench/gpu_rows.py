@@ -1,4 +1,4 @@
-"""The rows that `make bench-gpu` runs on one H200, in the order of what they are worth."""
+"""The rows that `make bench-gpu` runs on one H200, or two H100, in the order of what they are worth."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class Row:
     - control: without bytes, by `share` of the device;
     - refused: as pinned, and expected to fail.
 
+    `devices` is how many one engine takes, of the `card` on which the recorded row was made.
     `preflight` False: the worker is not told the bytes by purpose, so that it lets the engine try.
     `needs_s` is what it is thought to take once its imports are done.
     """
@@ -56,6 +57,8 @@ class Row:
     variables: dict[str, str] = field(default_factory=dict)
     bursts: tuple[Burst, ...] = (SMALL,)
     preflight: bool = True
+    devices: int = 1
+    card: str = "H200"
     needs_s: int = 20
     note: str = ""
 
@@ -174,4 +177,15 @@ _ACTIVATION: Final = (
     ),
 )
 
-ROWS: Final = (*_FILL, *_WARM, *_LACKING, *_ACTIVATION)
+_RANKS: Final = tuple(
+    _fill(name, config, kind, id=f"tp2-{name}-{kind}", devices=2, card="H100-80GB", **fields)
+    for name, config, kind, fields in (
+        ("70b-fp8", _LLAMA_70B, "pinned", {"needs_s": 190}),
+        ("70b-fp8", _LLAMA_70B, "control", {"needs_s": 60}),
+        ("32b", _QWEN_32B, "control", {"needs_s": 40, "eager": True}),
+        ("30b-a3b", _QWEN_30B, "control", {"needs_s": 40, "eager": True}),
+        ("30b-a3b", _QWEN_30B, "pinned", {"needs_s": 120}),
+    )
+)
+
+ROWS: Final = (*_FILL, *_WARM, *_LACKING, *_ACTIVATION, *_RANKS)

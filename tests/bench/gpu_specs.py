@@ -73,14 +73,17 @@ class Bench:
     configs: Configs = field(default_factory=lambda: Configs(None))
     version: str = "0.26.0"
     card: str = "H200"
+    devices: int = 1
 
     @property
     def pool(self) -> Pool:
-        """One node with one of the cards. Raises ValueError where the card is not known."""
+        """One node with the cards. Raises ValueError where the card is not known."""
         card = card_named(self.card)
         if card is None:
             raise ValueError(f"{self.card} is not a card of the catalogue")
-        node = PoolNode(name="n", devices=1, free=1, cpu_millis=16_000, memory_bytes=128 * _GIB)
+        node = PoolNode(
+            name="n", devices=self.devices, free=self.devices, cpu_millis=16_000, memory_bytes=128 * _GIB
+        )
         return Pool(
             name=card.name.lower(),
             vendor=Vendor.NVIDIA,
@@ -107,7 +110,7 @@ def _chosen(row: Row, profile: ModelProfile, bench: Bench) -> Plan:
             context_length=row.context,
             concurrency=row.sequences,
             # of other rows only the limits are of interest, not whether a workload fits
-            typical_tokens=None if row.kind == "plan" else 1,
+            typical_tokens=None if row.kind == "plan" or row.devices > 1 else 1,
             quality=Quality.LOSSLESS if row.kv_dtype == "auto" else Quality.NEAR_LOSSLESS,
             kv_dtype=None if row.kv_dtype == "auto" else row.kv_dtype,
             prefix_caching=row.prefix_caching,
@@ -118,6 +121,8 @@ def _chosen(row: Row, profile: ModelProfile, bench: Bench) -> Plan:
     )
     if isinstance(plan, Rejection):
         raise ValueError(f"{row.id}: {plan.reason}: {plan.message}")
+    if plan.gpus_per_replica != row.devices:
+        raise ValueError(f"{row.id}: is for {row.devices} devices, and here is a plan for {plan.gpus_per_replica}")
     return plan
 
 
@@ -126,6 +131,7 @@ def _laid(row: Row, plan: Plan, profile: ModelProfile, bench: Bench) -> LaidOut:
         profile.shape,
         device=Device(compute_capability=bench.pool.compute_capability),
         options=EngineOptions(
+            tensor_parallel=plan.tensor_parallel,
             kv_dtype=row.kv_dtype,
             context_tokens=row.context,
             max_num_seqs=row.sequences,

@@ -22,7 +22,7 @@ SAME = ("--max-model-len", "--max-num-seqs", "--max-num-batched-tokens", "--kv-c
 
 
 def spec_of(row: Row) -> dict[str, Any]:
-    return build_spec(row, bench=Bench())
+    return build_spec(row, bench=Bench(card=row.card, devices=row.devices))
 
 
 def option(spec: dict[str, Any], name: str) -> str | None:
@@ -198,7 +198,8 @@ def test_without_a_gpu_it_says_what_is_missing(capsys: pytest.CaptureFixture[str
 def test_rows_are_made_for_the_engine_and_the_card_that_are_there(tmp_path: Path) -> None:
     host = tmp_path / "python"
     host.write_text(
-        "#!/bin/sh\ncase $3 in *torch*) echo NVIDIA H100 80GB HBM3;; *vllm*) echo 0.32.0;; esac\n"
+        "#!/bin/sh\n"
+        "case $3 in *count*) echo 2;; *torch*) echo NVIDIA H100 80GB HBM3;; *vllm*) echo 0.32.0;; esac\n"
     )
     host.chmod(0o755)
     bench = look(str(host))
@@ -207,5 +208,6 @@ def test_rows_are_made_for_the_engine_and_the_card_that_are_there(tmp_path: Path
     assert write_specs(file, bench=bench) > 0
     specs = {spec["id"]: spec for spec in json.loads(file.read_text())}
     assert "fill-8b-pinned" in specs
+    assert "tp2-70b-fp8-pinned" in specs
     assert "mixtral-8x7b-s64-t2048" not in specs
     assert {spec["plan"]["engineVersion"] for spec in specs.values()} == {"0.32.0"}
