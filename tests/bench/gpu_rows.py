@@ -72,6 +72,9 @@ _MIXTRAL: Final = "mistralai--Mixtral-8x7B-v0.1"
 _GPT_OSS: Final = "openai--gpt-oss-20b"
 _LATENT: Final = "made--deepseek-v2-lite"
 _FILLED_CONTEXT: Final = 4096
+_TEXT_ONLY: Final = ("--language-model-only", "--gdn-prefill-backend", "triton")
+_SCOUT: Final = "meta-llama--Llama-4-Scout-17B-16E-Instruct--textonly"
+_MIXTRAL_22B: Final = "mistralai--Mixtral-8x22B-v0.1"
 
 
 def _fill(name: str, config: str, kind: Kind, **fields: Any) -> Row:
@@ -177,15 +180,47 @@ _ACTIVATION: Final = (
     ),
 )
 
-_RANKS: Final = tuple(
-    _fill(name, config, kind, id=f"tp2-{name}-{kind}", devices=2, card="H100-80GB", **fields)
-    for name, config, kind, fields in (
-        ("70b-fp8", _LLAMA_70B, "pinned", {"needs_s": 190}),
-        ("70b-fp8", _LLAMA_70B, "control", {"needs_s": 60}),
-        ("32b", _QWEN_32B, "control", {"needs_s": 40, "eager": True}),
-        ("30b-a3b", _QWEN_30B, "control", {"needs_s": 40, "eager": True}),
-        ("30b-a3b", _QWEN_30B, "pinned", {"needs_s": 120}),
-    )
+
+def _ranks(name: str, config: str, kind: Kind, **fields: Any) -> Row:
+    return _fill(name, config, kind, id=f"tp2-{name}-{kind}", devices=2, card="H100-80GB", **fields)
+
+
+_RANKS: Final = (
+    _ranks("70b-fp8", _LLAMA_70B, "pinned", needs_s=190),
+    _ranks("70b-fp8", _LLAMA_70B, "control", needs_s=60),
+    _ranks("32b", _QWEN_32B, "control", eager=True, needs_s=40),
+    _ranks("30b-a3b", _QWEN_30B, "control", eager=True, needs_s=40),
+    _ranks("30b-a3b", _QWEN_30B, "pinned", needs_s=120),
 )
 
-ROWS: Final = (*_FILL, *_WARM, *_LACKING, *_ACTIVATION, *_RANKS)
+_OTHERS: Final = tuple(
+    Row(id=f"h100-{name}", config=config, kind="control", card="H100-80GB", **fields)
+    for name, config, fields in (
+        ("qwen3-8b", _QWEN_8B, {}),
+        ("phi3", "tfdefault--phi3", {"context": 4096}),
+        ("mistral", "tfdefault--mistral", {}),
+        ("gemma3", "tfdefault--gemma3_text", {}),
+        ("qwen2", "tfdefault--qwen2", {}),
+        ("mimo-7b", "XiaomiMiMo--MiMo-7B-Base", {}),
+        (
+            "scout-8l",
+            "meta-llama--Llama-4-Scout-17B-16E-Instruct--textonly",
+            {"patch": _SCOUT, "needs_s": 40},
+        ),
+        ("qwen3-32b-fp8", "Qwen--Qwen3-32B-FP8", {"needs_s": 30}),
+        (
+            "mixtral-22b-12l",
+            "mistralai--Mixtral-8x22B-v0.1",
+            {"patch": {"num_hidden_layers": 12}, "needs_s": 40},
+        ),
+        ("qwen3.5-27b-triton", "Qwen--Qwen3.5-27B", {"extra": _TEXT_ONLY, "sequences": 64, "needs_s": 50}),
+        ("minimax-10l", "MiniMaxAI--MiniMax-M2.5", {"patch": {"num_hidden_layers": 10}, "needs_s": 40}),
+        ("phi", "tfdefault--phi", {"context": 2048}),
+        ("falcon", "tfdefault--falcon", {"context": 2048}),
+        ("qwen3-8b-graph", _QWEN_8B, {"eager": False, "needs_s": 60}),
+        ("mistral-graph-t4096", "tfdefault--mistral", {"eager": False, "tokens": 4096, "needs_s": 60}),
+    )
+)
+"""Models that no law was fitted to, on a card that no row was made on."""
+
+ROWS: Final = (*_FILL, *_WARM, *_LACKING, *_ACTIVATION, *_OTHERS, *_RANKS)

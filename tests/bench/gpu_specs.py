@@ -122,7 +122,7 @@ def _chosen(row: Row, profile: ModelProfile, bench: Bench) -> Plan:
     if isinstance(plan, Rejection):
         raise ValueError(f"{row.id}: {plan.reason}: {plan.message}")
     if plan.gpus_per_replica != row.devices:
-        raise ValueError(f"{row.id}: is for {row.devices} devices, and here is a plan for {plan.gpus_per_replica}")
+        raise ValueError(f"{row.id}: is for {row.devices} devices, and a plan takes {plan.gpus_per_replica}")
     return plan
 
 

@@ -15,7 +15,7 @@ from bench.peers.available import ESTIMATORS, card_of
 from tonnage.gpus.cards import card_named
 from unit.planning.failures import PREDICTED, STARTS, UNDECIDABLE, Judged, judge
 from unit.planning.left_out import without_each_model
-from unit.planning.starts import GIB, SWEEP, Start, log_rows, logged, on_h200
+from unit.planning.starts import GIB, SWEEP, Start, log_rows, logged, on_cards
 
 _NAME: Final = 32
 Estimate = Callable[[Start], float]
@@ -23,7 +23,7 @@ Estimate = Callable[[Start], float]
 
 def print_left() -> None:
     """Print every table."""
-    measured = [start for start in on_h200() if start.kv_bytes is not None]
+    measured = [start for start in on_cards() if start.kv_bytes is not None]
     swept = [start for start in logged() if start.id in SWEEP]
     others = [start for start in logged() if start.id not in SWEEP]
     without_logged = _by_id(without_each_model(logged()))
@@ -31,11 +31,12 @@ def print_left() -> None:
     print("\nBytes left for the KV cache, GiB of one device; weights as the engine logged or the config says")
     _print_table("one benchmark on H100, vLLM 0.19", swept, without_logged)
     _print_table("other logged starts that state everything, V1", others, without_logged)
-    for kind, name in (("dense", "dense models"), ("other", "experts, latent attention, hybrids")):
-        chosen = [start for start in measured if start.kind == kind]
-        _print_table(f"one H200, vLLM 0.26, {name}", chosen, without_measured)
+    for card in ("H200", "H100-80GB"):
+        for kind, name in (("dense", "dense models"), ("other", "experts, latent attention, hybrids")):
+            chosen = [start for start in measured if (start.product, start.kind) == (card, kind)]
+            _print_table(f"one {card}, vLLM 0.26, {name}", chosen, without_measured)
     _print_starts(measured)
-    _print_promises([*swept, *others], on_h200())
+    _print_promises([*swept, *others], on_cards())
     _print_failures([judge(row) for row in log_rows()])
 
 
@@ -65,7 +66,7 @@ def _peer(name: str) -> Estimate:
 
 
 def _print_starts(starts: Sequence[Start]) -> None:
-    print("\n  H200, one by one           had  estimate    error  promised")
+    print("\n  H200 and H100           had  estimate    error  promised")
     for start in starts:
         had = (start.kv_bytes or 0) / GIB
         print(
@@ -81,7 +82,7 @@ def _print_promises(with_share: Sequence[Start], bursts: Sequence[Start]) -> Non
     unused = sorted(start.unused_bytes / GIB for start in bursts)
     middle, count = unused[len(unused) // 2], len(unused)
     print(
-        "What plans leave beside the cache on an H200, less what was held after a burst: "
+        "What plans leave beside the cache on an H200 or H100, less what was held after a burst: "
         f"least {unused[0]:.2f}, median {middle:.2f}, most {unused[-1]:.2f} GiB of {count} starts"
     )
 

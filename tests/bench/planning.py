@@ -20,7 +20,7 @@ from typing import Any, Final
 from bench.processor import beside_control, heading
 from tonnage.planning.plan import Plan, Quality, Rejection
 from unit.planning.gpu.samples import answer, model, node, pool
-from unit.planning.starts import GIB, Start, logged, on_h200
+from unit.planning.starts import GIB, Start, logged, on_cards
 
 ROUNDS: Final = 60
 TARGET: Final = "target < 20 ms"
@@ -77,7 +77,7 @@ def main() -> None:
     for name, once in REJECTIONS.items():
         _print(name, once, rounds=ROUNDS // 3, target="")
     print("\nunused beside the KV cache if it had been planned, GiB of each device")
-    _print_unused("one H200, vLLM 0.26", on_h200())
+    _print_unused("one H200 or H100, vLLM 0.26", on_cards())
     _print_unused("by logs, most of them H100, vLLM 0.19", logged())
 
 

@@ -1,4 +1,4 @@
-"""Real starts of the engine, with the bytes that each had: an H200 (tests/data/gpu_rows.jsonl) and logs of
+"""Real starts of the engine, with the bytes that each had: ours (tests/data/gpu_rows.jsonl), and in logs of
 many cards (tests/data/log_rows.csv)."""
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class Start:
 
 
 @cache
-def on_h200() -> tuple[Start, ...]:
-    """Starts of vLLM 0.26 measured for this project."""
+def on_cards() -> tuple[Start, ...]:
+    """Starts of vLLM 0.26 measured for this project, on an H200 and an H100."""
     rows = map(json.loads, (DATA / "gpu_rows.jsonl").read_text().splitlines())
     return tuple(measured(row) for row in rows if "memory" in row)
 
@@ -111,8 +111,7 @@ def logged() -> tuple[Start, ...]:
 def measured(row: dict[str, Any]) -> Start:
     """A line of tests/data/gpu_rows.jsonl."""
     memory = row["memory"]
-    name = f"{row['config']}{_WITHOUT_ENCODER * row['engine'].get('language_model_only', False)}_config.json"
-    config = {**published_configs()[name], **(row.get("patch") or {})}
+    name, config = _config_of(row)
     shape = parse_config(config, hf_quant_config=published_quantization(name))
     options = EngineOptions(
         kv_dtype=row["engine"].get("kv_cache_dtype", "auto"),
@@ -137,7 +136,7 @@ def measured(row: dict[str, Any]) -> Start:
         id=row["id"],
         model=row["config"],
         kind=_kind(load),
-        product="H200",
+        product="H200" if row["total_bytes"] > 100 * GIB else "H100-80GB",
         load=load,
         total_bytes=row["total_bytes"],
         share=memory["utilization"],
@@ -246,6 +245,21 @@ def _second_runner(version: str, shape: ModelShape) -> bool:
         return gpu_rules_for(version).second_runner(shape.architecture)
     except UnknownEngineVersionError:
         return False
+
+
+def _config_of(row: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The config.json of a row as it was started, and its name."""
+    name, patch = f"{row['config']}_config.json", row.get("patch") or {}
+    if not row["engine"].get("language_model_only"):
+        return name, {**published_configs()[name], **patch}
+    apart = f"{row['config']}{_WITHOUT_ENCODER}_config.json"
+    if apart in published_configs():
+        return apart, {**published_configs()[apart], **patch}
+    whole = published_configs()[name]
+    architectures = [
+        each.replace("ForConditionalGeneration", "ForCausalLM") for each in whole["architectures"]
+    ]
+    return name, {**whole["text_config"], "architectures": architectures, **patch}
 
 
 def _weights(shape: ModelShape, laid: LaidOut) -> int:

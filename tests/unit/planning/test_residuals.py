@@ -30,7 +30,7 @@ from tonnage.planning.residuals import (
     read,
 )
 from tonnage.planning.term import GIB, MIB, Term
-from unit.planning.starts import Start, adapters_of, log_rows, on_h200, shape_named
+from unit.planning.starts import Start, adapters_of, log_rows, on_cards, shape_named
 
 KEY = Key(
     engine_version="0.32.0",
@@ -193,7 +193,7 @@ def test_a_cold_start_stands_for_a_warm_one_until_there_is_one() -> None:
 # Plans
 
 
-TAUGHT = [start for start in on_h200() if start.ready_bytes is not None]
+TAUGHT = [start for start in on_cards() if start.ready_bytes is not None]
 
 
 @pytest.mark.parametrize("start", TAUGHT, ids=lambda start: str(start.id))

@@ -1,4 +1,4 @@
-"""What must hold of the laws of a GPU's bytes, by real starts: an H200's, and those that others logged.
+"""What must hold of the laws of a GPU's bytes, by real starts: on an H200 and an H100, and logged by others.
 
 Errors are of the estimate, promises are of the lower bound.
 """
@@ -12,9 +12,9 @@ import pytest
 
 from unit.planning.failures import MISSED, PREDICTED, STARTS, UNDECIDABLE, judge
 from unit.planning.left_out import without_each_model
-from unit.planning.starts import GIB, SWEEP, Start, log_rows, logged, on_h200
+from unit.planning.starts import GIB, SWEEP, Start, log_rows, logged, on_cards
 
-MEASURED = [start for start in on_h200() if start.kv_bytes is not None]
+MEASURED = [start for start in on_cards() if start.kv_bytes is not None]
 SWEPT = [start for start in logged() if start.id in SWEEP]
 OTHERS = [start for start in logged() if start.id not in SWEEP]
 MOST_GIB = {"dense": 0.2, "other": 0.6}
@@ -29,12 +29,17 @@ def too_much(starts: Sequence[Start]) -> list[str]:
 
 
 def test_how_many_starts_there_are() -> None:
-    assert (len(on_h200()), len(MEASURED), len(SWEPT), len(OTHERS)) == (67, 55, 49, 9)
-    assert Counter(start.kind for start in MEASURED) == {"dense": 30, "other": 25}
+    assert (len(on_cards()), len(MEASURED), len(SWEPT), len(OTHERS)) == (81, 69, 49, 9)
+    assert Counter((start.product, start.kind) for start in MEASURED) == {
+        ("H200", "dense"): 30,
+        ("H200", "other"): 25,
+        ("H100-80GB", "dense"): 10,
+        ("H100-80GB", "other"): 4,
+    }
 
 
 @pytest.mark.parametrize("start", MEASURED, ids=lambda start: str(start.id))
-def test_starts_on_an_h200(start: Start) -> None:
+def test_starts_on_cards(start: Start) -> None:
     assert abs(start.error_gib) <= MOST_GIB[start.kind]
 
 
@@ -56,7 +61,7 @@ def test_models_that_the_laws_were_not_fitted_to() -> None:
     assert not too_much(list(left_out.values()))
 
 
-def test_models_on_an_h200_that_the_laws_were_not_fitted_to() -> None:
+def test_models_on_cards_that_the_laws_were_not_fitted_to() -> None:
     left_out = without_each_model(MEASURED)
     for start in left_out:
         assert abs(start.error_gib) <= MOST_GIB[start.kind]
@@ -64,7 +69,7 @@ def test_models_on_an_h200_that_the_laws_were_not_fitted_to() -> None:
     assert mean_error([start for start in left_out if start.kind == "other"]) <= 0.15
 
 
-@pytest.mark.parametrize("start", [*on_h200(), *logged()], ids=lambda start: str(start.id))
+@pytest.mark.parametrize("start", [*on_cards(), *logged()], ids=lambda start: str(start.id))
 def test_no_real_start_had_less_than_is_promised(start: Start) -> None:
     """At the same share of the device; and a plan leaves more beside its cache than the device held then,
     after a burst where there was one."""
@@ -74,8 +79,8 @@ def test_no_real_start_had_less_than_is_promised(start: Start) -> None:
         assert start.unused_bytes >= 0
 
 
-def test_plans_do_not_leave_much_unused_on_an_h200() -> None:
-    bursts = sorted(start.unused_bytes / GIB for start in on_h200())
+def test_plans_do_not_leave_much_unused() -> None:
+    bursts = sorted(start.unused_bytes / GIB for start in on_cards())
     assert bursts[len(bursts) // 2] < 2.6
 
 
@@ -96,7 +101,7 @@ def test_plans_fill_what_a_default_leaves_idle(start: Start) -> None:
 
 
 def test_terms_lie_within_their_bounds() -> None:
-    for start in (*on_h200(), *logged()):
+    for start in (*on_cards(), *logged()):
         found, measured = start.budget.profile, start.activation_bytes
         if measured and start.load.stages == 1:
             assert found.lower <= measured <= found.upper, start.id
