@@ -30,7 +30,7 @@ from harness.cluster import Cluster
 from harness.models_volume import make_claim
 from harness.simulation import add_node, answered_inspection, remove_node
 from tonnage.cluster.kubernetes import KubernetesCluster
-from tonnage.cluster.port import CHILDREN, EVENT, LLM_DEPLOYMENT, POD, ApiError, Kind, Object
+from tonnage.cluster.port import CHILDREN, EVENT, GROUP_SET, LLM_DEPLOYMENT, POD, ApiError, Kind, Object
 from tonnage.cluster.reflector import Reflector
 from tonnage.control.config import Config
 from tonnage.control.ports import Ports
@@ -42,7 +42,8 @@ from tonnage.rendering.observations import Capacity, Pod, Report
 from tonnage.rendering.settings import Settings
 
 REPLICA_SET = Kind("apps", "v1", "ReplicaSet", "replicasets")
-KINDS = (LLM_DEPLOYMENT, *CHILDREN, REPLICA_SET, POD)
+# no plan here spans nodes
+KINDS = (LLM_DEPLOYMENT, *(kind for kind in CHILDREN if kind != GROUP_SET), REPLICA_SET, POD)
 CASE = "test.tonnage.dev/case"
 SETTLED_SECONDS = 1.0
 LIMIT_SECONDS = 120.0

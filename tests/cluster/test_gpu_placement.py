@@ -102,7 +102,7 @@ def planned(pool: Pool, profile: ModelProfile, **hardware: Any) -> Plan | None:
         engine=ENGINE,
         hardware=Hardware(**hardware),
     )
-    return outcome if isinstance(outcome, Plan) and not_rendered(outcome) is None else None
+    return outcome if isinstance(outcome, Plan) and not_rendered(outcome, groups=False) is None else None
 
 
 def objects(case: Case, *, namespace: str, spec: Spec = SPEC) -> list[dict[str, Any]]:

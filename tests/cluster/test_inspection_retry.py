@@ -14,7 +14,7 @@ from harness.simulation import INSPECTION_LABEL, end_inspection
 from tonnage.cluster.engine import EngineScraper
 from tonnage.cluster.kubeconfig import open_session
 from tonnage.cluster.kubernetes import KubernetesCluster
-from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, NODE, POD
+from tonnage.cluster.port import CHILDREN, GROUP_SET, LLM_DEPLOYMENT, NODE, POD
 from tonnage.control.hardware import Hardware
 from tonnage.control.ports import Ports
 from tonnage.control.process import rfc3339
@@ -56,6 +56,8 @@ class Hand:
     async def one_pass(self) -> float | None:
         """List all, then reconcile the object; when it wants to be looked at again."""
         for kind in (*CHILDREN, POD, NODE, LLM_DEPLOYMENT):
+            if kind == GROUP_SET:
+                continue  # this API server serves none
             selector = "" if kind in (NODE, LLM_DEPLOYMENT) else f"{MANAGED_BY}={MANAGER}"
             listing = await self._ports.cluster.list(kind, selector=selector)
             sink = self._hardware if kind == NODE else self._store

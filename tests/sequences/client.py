@@ -17,13 +17,15 @@ from kubernetes.aio.client import Configuration
 
 from harness.cluster import Cluster
 from sequences.ground import inspection_answer
-from tonnage.cluster.port import CHILDREN, LLM_DEPLOYMENT, POD, Kind, Object
+from tonnage.cluster.port import CHILDREN, GROUP_SET, LLM_DEPLOYMENT, POD, Kind, Object
 from tonnage.rendering.names import COMPONENT, INSPECT, MANAGED_BY, MANAGER
 from tonnage.rendering.names import DEPLOYMENT as OWNER_LABEL
 
 USER, OTHER = "sequences-user", "somebody-else"
 _ANSWERED = "test.tonnage.dev/termination-message"
-_WATCHED = ((LLM_DEPLOYMENT, ""), *((kind, f"{MANAGED_BY}={MANAGER}") for kind in (*CHILDREN, POD)))
+# no plan of a sequence spans nodes
+_OWN = (*(kind for kind in CHILDREN if kind != GROUP_SET), POD)
+_WATCHED = ((LLM_DEPLOYMENT, ""), *((kind, f"{MANAGED_BY}={MANAGER}") for kind in _OWN))
 _TOO_EARLY, _RETRY_SECONDS = 429, 1.0
 _EXIT_CODE = "test.tonnage.dev/exit-code"
 Key = tuple[str, str]

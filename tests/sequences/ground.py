@@ -206,7 +206,7 @@ def _verdict(text: str) -> Verdict:
         usable = select_nodes(records, placement=placement_of(accepted)).usable
         return Verdict(REFUSED, *(("ModelResolved", model.reason) if usable else ("Planned", "NoUsableNode")))
     subject = Subject(spec=accepted, source=source_of(accepted), model=model, default_version=ENGINE_VERSION)
-    outcome = made(subject, _plan(subject, records))
+    outcome = made(subject, _plan(subject, records), groups=False)
     return Verdict(REFUSED, "Planned", outcome.reason) if isinstance(outcome, Rejection) else Verdict(PLANNED)
 
 

@@ -55,6 +55,16 @@ build() {
       mv "$stages.tmp$$" "$stages"
     fi
     put "$stages" "$BIN/kwok-stages.yaml" ;;
+  lws) pinned lws sigs.k8s.io/lws $LWS_VERSION
+    one lws $LWS_VERSION lws sigs.k8s.io/lws/cmd ""
+    # its definition is data of the module too
+    local definition=$CACHE/lws-crd-$LWS_VERSION.yaml m
+    if [ ! -f "$definition" ]; then
+      m=$(cd "$HERE/tools/lws" && go mod download sigs.k8s.io/lws && go list -m -f '{{.Dir}}' sigs.k8s.io/lws)
+      cp "$m/config/crd/bases/leaderworkerset.x-k8s.io_leaderworkersets.yaml" "$definition.tmp$$"
+      chmod u+w "$definition.tmp$$"; mv "$definition.tmp$$" "$definition"
+    fi
+    put "$definition" "$BIN/lws-crd.yaml" ;;
   coredns) pinned coredns github.com/coredns/coredns $COREDNS_VERSION; one coredns $COREDNS_VERSION coredns . "-X github.com/coredns/coredns/coremain.GitCommit=unknown" ;;
   helm) pinned helm helm.sh/helm/v4 $HELM_VERSION; one helm $HELM_VERSION helm helm.sh/helm/v4/cmd/helm "-X helm.sh/helm/v4/internal/version.version=$HELM_VERSION" ;;
   containerd|containerd-shim-runc-v2|ctr) pinned containerd github.com/containerd/containerd/v2 $CONTAINERD_VERSION
@@ -73,7 +83,7 @@ build() {
   *) echo "unknown: $1" >&2; exit 1 ;;
   esac
 }
-CONTROL="etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok helm"
+CONTROL="etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok helm lws"
 NODE="kubelet kube-proxy containerd containerd-shim-runc-v2 ctr runc cni pause coredns"
 set -- ${@:-all}
 for n in "$@"; do

@@ -27,6 +27,7 @@ from unit.rendering.samples import (
     spec,
 )
 
+KINDS: Final = frozenset({"Deployment", "ResourceClaimTemplate", "LeaderWorkerSet"})
 FILES: Final = Path(__file__).parent / "golden"
 
 
@@ -35,19 +36,21 @@ def rendered(kept: Kept, **fields: Any) -> list[dict[str, Any]]:
     asked = spec(**fields)
     plan_hash = hash_of(kept, spec=asked)
     children = build_children(kept, plan_hash=plan_hash, spec=asked, owner=OWNER, settings=SETTINGS)
-    return [child for child in children if child["kind"] in {"Deployment", "ResourceClaimTemplate"}]
+    return [child for child in children if child["kind"] in KINDS]
 
 
 def objects() -> Mapping[str, list[dict[str, Any]]]:
     """What is rendered, by the name of its file."""
     one = replace(ON_FOUR, devices_per_pod=1)
     eight = replace(ON_FOUR, devices_per_pod=8, quantization="fp8_per_tensor", kv_scales="1.0")
+    two_nodes = replace(eight, nodes_per_replica=2, pipeline_parallel=2)
     return {
         "cpu": rendered(KEPT),
         "cpu-hub": rendered(HUB_KEPT, model=HUB),
         "gpu-resource": rendered(on_gpus(one)),
         "gpu-mig": rendered(on_gpus(A_SLICE)),
         "gpu-claim": rendered(on_gpus(CLAIMED)),
+        "gpu-two-nodes": rendered(on_gpus(two_nodes), replicas=2),
         "gpu-tensor-8": rendered(on_gpus(eight, kept=HUB_KEPT, kv_dtype="fp8"), model=HUB),
     }
 

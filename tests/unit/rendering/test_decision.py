@@ -51,7 +51,9 @@ def decide(
     asked: Subject, *, nodes: Sequence[Node], before: Sequence[tuple[Kept, str]]
 ) -> Decision | Rejection:
     """What a pass does on CPU nodes."""
-    return standing(asked, before=before) or decided(asked, plan_on_nodes(asked, nodes=nodes))
+    return standing(asked, before=before, groups=False) or decided(
+        asked, plan_on_nodes(asked, nodes=nodes), groups=False
+    )
 
 
 def made(asked: Subject) -> Decision:
@@ -123,21 +125,21 @@ def test_an_engine_version_without_rules_is_refused() -> None:
 
 
 def on_gpus(asked: Subject) -> Decision:
-    found = decided(asked, gpu_plan(pool("H100-80GB")))
+    found = decided(asked, gpu_plan(pool("H100-80GB")), groups=False)
     assert isinstance(found, Decision), found
     return found
 
 
 def test_a_plan_stays_where_gpus_join_and_where_they_leave() -> None:
     for first in (made(subject()), on_gpus(subject())):
-        again = standing(subject(), before=[(first.kept, first.plan_hash)])
+        again = standing(subject(), before=[(first.kept, first.plan_hash)], groups=False)
         assert again == Decision(kept=first.kept, plan_hash=first.plan_hash, made=False)
 
 
 @pytest.mark.parametrize(("asked_for", "kept"), [("GPU", False), ("CPU", True)])
 def test_another_accelerator_that_is_asked_for_replaces_a_plan(asked_for: str, kept: bool) -> None:
     first = made(subject())
-    found = standing(subject(hardware={"accelerator": asked_for}), before=[(first.kept, first.plan_hash)])
+    found = standing(subject(hardware={"accelerator": asked_for}), before=[(first.kept, first.plan_hash)], groups=False)
     assert (found is not None) == kept
 
 
@@ -155,7 +157,7 @@ def test_what_is_said_of_hardware_replaces_a_plan_on_gpus_and_is_refused_on_cpu_
     fields: dict[str, Any],
 ) -> None:
     for first in (on_gpus(subject()), made(subject())):
-        assert standing(subject(**fields), before=[(first.kept, first.plan_hash)]) is None
+        assert standing(subject(**fields), before=[(first.kept, first.plan_hash)], groups=False) is None
     refused = plan_on_nodes(subject(**fields), nodes=[node()])
     assert isinstance(refused, Rejection)
     (section,) = fields
@@ -185,12 +187,12 @@ def test_an_engine_that_is_not_known_is_told() -> None:
 @pytest.mark.parametrize("first", [made(subject()), on_gpus(subject())])
 def test_a_new_plan_is_made_once_for_each_time_one_is_asked_for(first: Decision) -> None:
     once, twice = replan_of({"tonnage.dev/replan": "1"}), replan_of({"tonnage.dev/replan": "2"})
-    assert standing(subject(replan=once), before=[(first.kept, first.plan_hash)]) is None
-    second = decided(subject(replan=once), first.kept.plan)
+    assert standing(subject(replan=once), before=[(first.kept, first.plan_hash)], groups=False) is None
+    second = decided(subject(replan=once), first.kept.plan, groups=False)
     assert isinstance(second, Decision)
     # the same plan, so nothing is rolled out
     assert second.plan_hash == first.plan_hash
     before = [(second.kept, second.plan_hash)]
-    assert standing(subject(replan=once), before=before) is not None
-    assert standing(subject(replan=replan_of({})), before=before) is not None
-    assert standing(subject(replan=twice), before=before) is None
+    assert standing(subject(replan=once), before=before, groups=False) is not None
+    assert standing(subject(replan=replan_of({})), before=before, groups=False) is not None
+    assert standing(subject(replan=twice), before=before, groups=False) is None

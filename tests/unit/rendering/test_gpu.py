@@ -316,7 +316,8 @@ def test_the_engine_knows_each_argument_and_no_user_can_set_it(gpu: GpuPlan, fie
 
 def test_a_replica_of_several_nodes_is_refused_with_what_would_do() -> None:
     spread = on_gpus(variant(devices_per_pod=8, nodes_per_replica=3, pipeline_parallel=3)).plan
-    refused = not_rendered(spread)
+    assert not_rendered(spread, groups=True) is None
+    refused = not_rendered(spread, groups=False)
     assert refused is not None
     assert refused.reason == "MultiNodeNotSupported"
     assert refused.numbers == {"nodes": 3, "gpusPerNode": 8}
@@ -327,7 +328,7 @@ def test_a_replica_of_several_nodes_is_refused_with_what_would_do() -> None:
 
 @pytest.mark.parametrize("kept", [KEPT, HUB_KEPT, on_gpus(), on_gpus(CLAIMED)])
 def test_a_replica_of_one_node_is_rendered(kept: Kept) -> None:
-    assert not_rendered(kept.plan) is None
+    assert not_rendered(kept.plan, groups=False) is None
 
 
 RESERVED = taint(GPU, "present")

@@ -66,7 +66,7 @@ def _decision(spec: Spec) -> Decision:
     model = MODELS[SMALL]
     assert isinstance(model, ResolvedModel)
     subject = Subject(spec=spec, source=source_of(spec), model=model, default_version=ENGINE_VERSION)
-    decision = made(subject, plan_on_nodes(subject, nodes=[node.record for node in NODES]))
+    decision = made(subject, plan_on_nodes(subject, nodes=[node.record for node in NODES]), groups=False)
     assert not isinstance(decision, Rejection)
     return decision
 

@@ -39,6 +39,7 @@ class Worker:
         *,
         faults: Mapping[str, Any] | None = None,
         plan: str | None = None,
+        own_arguments: tuple[str, ...] = (),
         engine_arguments: tuple[str, ...] = (),
         environment: Mapping[str, str] | None = None,
         before: str = "",
@@ -57,6 +58,7 @@ class Worker:
             *(("-P", "-c", started_here) if before else ("-P", "-m", "tonnage_worker.serve")),
             *("--plan", str(plan_file), "--port", str(self.port)),
             *("--termination-log", str(self.termination_log)),
+            *own_arguments,
             *("--", "--port", str(self.engine_port), *engine_arguments),
         ]
         self._environment = {
@@ -64,6 +66,7 @@ class Worker:
             "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "TMPDIR": str(directory),
             "TONNAGE_ENGINE_MODULE": "fake_engine",
+            "TONNAGE_FOLLOWER_MODULE": "fake_engine",
             "FAKE_ENGINE": json.dumps(faults or {}),
             **(environment or {}),
         }

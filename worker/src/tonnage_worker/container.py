@@ -9,8 +9,9 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -21,6 +22,7 @@ from .drain_middleware import DRAIN_FILE_VARIABLE
 from .endpoints import build_app
 from .engine_client import EngineClient, open_session
 from .exits import Exit, render
+from .follower import Follower
 from .options import Options, parse_options
 from .plan import PlanError, WorkerPlan, parse_plan
 from .preflight import PLAN_VARIABLE
@@ -65,7 +67,7 @@ async def _run(
             environment={**environment, DIRECTORY_VARIABLE: memory_directory},
             secrets=secrets,
         )
-        supervisor = Supervisor(
+        supervisor = _supervisor(options.leader)(
             plan,
             engine=engine,
             client=client,
@@ -86,6 +88,10 @@ async def _run(
             await runner.cleanup()
             _remove(drain_file)
             shutil.rmtree(memory_directory, ignore_errors=True)
+
+
+def _supervisor(leader: str | None) -> Callable[..., Supervisor]:
+    return Supervisor if leader is None else partial(Follower, leader=leader)
 
 
 def _read_plan(path: str) -> WorkerPlan:

@@ -74,5 +74,19 @@ def open_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=connector)
 
 
+def open_peer_session() -> aiohttp.ClientSession:
+    """A session to other pods."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
+
+
+async def answers(session: aiohttp.ClientSession, url: str) -> bool:
+    """Is there anybody at `url`, whatever is said there?"""
+    try:
+        async with session.get(url, timeout=_timeout(PAGE_TIMEOUT_SECONDS)):
+            return True
+    except _FAILURES:
+        return False
+
+
 def _timeout(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=seconds)

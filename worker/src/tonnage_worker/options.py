@@ -9,13 +9,18 @@ from itertools import pairwise
 
 ENGINE_MODULE_VARIABLE = "TONNAGE_ENGINE_MODULE"
 DEFAULT_ENGINE_MODULE = "vllm.entrypoints.openai.api_server"
+# The API server knows --headless and starts one all the same; only the command `serve` acts on it (vLLM 0.32
+# entrypoints/cli/serve.py).
+FOLLOWER_MODULE_VARIABLE = "TONNAGE_FOLLOWER_MODULE"
+DEFAULT_FOLLOWER_MODULE = "vllm.entrypoints.cli.main"
 MIDDLEWARE = "tonnage_worker.drain_middleware.CloseWhenDraining"
 _DEFAULT_ENGINE_PORT = 8000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What to run and where to answer."""
+    """What to run and where to answer. `leader` is where the worker of a follower's leader answers, None for
+    a worker that serves."""
 
     plan_path: str
     port: int
@@ -23,6 +28,7 @@ class Options:
     engine_module: str
     engine_port: int
     engine_arguments: tuple[str, ...]
+    leader: str | None = None
 
 
 def parse_options(arguments: Sequence[str], *, environment: Mapping[str, str]) -> Options:
@@ -37,12 +43,29 @@ def parse_options(arguments: Sequence[str], *, environment: Mapping[str, str]) -
     parser.add_argument(
         "--termination-log", default="/dev/termination-log", help="where the reason of the end is written"
     )
+    parser.add_argument(
+        "--follower", action="store_true", help="the engine is headless: one node of a replica that spans several"
+    )
+    parser.add_argument("--leader-port", type=int, help="port of the leader's worker (as --port)")
     parser.add_argument("engine_arguments", nargs="*", metavar="-- ENGINE_ARGUMENT")
     # argparse would take engine arguments for its own: it sees only what stands before the first `--`.
     own, engine = _split(arguments)
     parsed = parser.parse_args(own)
     if parsed.engine_arguments:
         parser.error(f"engine arguments belong after `--`, found {parsed.engine_arguments[0]!r} before it")
+    if parsed.follower:
+        leader = _value(engine, "--master-addr")
+        if leader is None:
+            parser.error("--follower needs the engine argument --master-addr")
+        return Options(
+            plan_path=parsed.plan,
+            port=parsed.port,
+            termination_log=parsed.termination_log,
+            engine_module=environment.get(FOLLOWER_MODULE_VARIABLE) or DEFAULT_FOLLOWER_MODULE,
+            engine_port=_engine_port(engine),
+            engine_arguments=("serve", *engine),
+            leader=f"http://{_in_url(leader)}:{parsed.leader_port or parsed.port}/live",
+        )
     return Options(
         plan_path=parsed.plan,
         port=parsed.port,
@@ -61,11 +84,21 @@ def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
 
 
 def _engine_port(arguments: Sequence[str]) -> int:
-    """The last `--port` counts, as in the engine's own parser; its default is 8000."""
-    port = str(_DEFAULT_ENGINE_PORT)
-    for argument, following in pairwise([*arguments, ""]):
-        if argument == "--port":
-            port = following
-        elif argument.startswith("--port="):
-            port = argument.partition("=")[2]
+    """Where the engine answers; its own default is 8000."""
+    port = _value(arguments, "--port") or ""
     return int(port) if port.isdecimal() else _DEFAULT_ENGINE_PORT
+
+
+def _value(arguments: Sequence[str], name: str) -> str | None:
+    """The value of an argument; the last counts, as in the engine's own parser."""
+    value = None
+    for argument, following in pairwise([*arguments, ""]):
+        if argument == name:
+            value = following
+        elif argument.startswith(f"{name}="):
+            value = argument.partition("=")[2]
+    return value
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

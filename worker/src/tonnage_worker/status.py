@@ -37,7 +37,7 @@ class Status:
 
     `refused_at` is the last time that `/health` answered with an error (not: timed out), `failed_probes` how
     many in a row were not good, `beat_at` the last round of the loop that watches the engine, `served`
-    whether the worker was ever ready.
+    whether the worker was ever ready. `follower`: the engine is headless, and another pod answers for it.
     """
 
     plan: WorkerPlan
@@ -56,6 +56,7 @@ class Status:
     draining: bool = False
     drain_note: str = ""
     exit: Exit | None = None
+    follower: bool = False
 
     @property
     def start_seconds(self) -> float | None:
@@ -82,6 +83,8 @@ def readiness(status: Status, *, now: float) -> tuple[bool, str]:
         return False, "draining"
     if status.exit is not None or not status.engine_running:
         return False, "the engine has ended"
+    if status.follower:
+        return True, "the engine runs; the leader of its group serves"
     if status.healthy_at is None:
         return False, "the engine has not been healthy yet"
     if status.refused_at is not None and status.refused_at > status.healthy_at:
@@ -152,6 +155,8 @@ def _reason(status: Status) -> tuple[str, str]:
         return status.exit.reason, status.exit.message
     if status.draining:
         return "Draining", status.drain_note
+    if status.follower:
+        return "Follower", "the leader of the group answers for its engine"
     if status.verdict is None:
         return "EngineStarting", "the engine has not reported its capacity yet"
     message = status.verdict.message + _version_note(status)

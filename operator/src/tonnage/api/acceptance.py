@@ -74,6 +74,7 @@ PINNED_ARGUMENTS: Mapping[str, str] = {
     "-r": "",
     "--master-addr": "",
     "--master-port": "",
+    "--headless": "",
     "--device-ids": "hardware",
     "--enforce-eager": "",
     "--no-enforce-eager": "",

@@ -12,10 +12,11 @@ from tonnage.cli.output import render
 from tonnage.cli.parser import meant
 from tonnage.cli.session import Here, ask, read_all, read_one
 from tonnage.cli.state import State
-from tonnage.cluster.port import DEPLOYMENT, LLM_DEPLOYMENT, POD, Object
+from tonnage.cluster.port import DEPLOYMENT, GROUP_SET, LLM_DEPLOYMENT, POD, Object
 from tonnage.cluster.records import pod_record
 from tonnage.rendering.names import DEPLOYMENT as DEPLOYMENT_LABEL
-from tonnage.rendering.names import Owner, owned_by
+from tonnage.rendering.names import PLAN, Owner, owned_by
+from tonnage.rendering.workloads import as_deployment
 
 _KINDS = (
     "llmdep",
@@ -70,9 +71,27 @@ async def _read(here: Here, name: str) -> State:
     deployment = await read_one(here, DEPLOYMENT, namespace=here.namespace, name=name)
     if isinstance(deployment, dict) and not owned_by(deployment, owner):
         deployment = None
+    if not isinstance(deployment, Missing):
+        deployment = await _workload(here, owner, deployment, wanted=_plan_of(body))
     pods = await read_all(here, POD, namespace=here.namespace, selector=f"{DEPLOYMENT_LABEL}={name}")
     records = pods if isinstance(pods, Missing) else sorted(map(pod_record, pods), key=lambda pod: pod.name)
     return State(body=body, deployment=deployment, pods=records)
+
+
+async def _workload(
+    here: Here, owner: Owner, deployment: Object | None, *, wanted: str
+) -> Object | None:
+    """The workload of the plan in force, in the words of a Deployment; else whichever there is."""
+    selector = f"{DEPLOYMENT_LABEL}={owner.name}"
+    found = await read_all(here, GROUP_SET, namespace=here.namespace, selector=selector)
+    sets = [] if isinstance(found, Missing) else [body for body in found if owned_by(body, owner)]
+    known = [dict(as_deployment(body)) for body in (*sets, *([deployment] if deployment else []))]
+    by_plan = {body["spec"]["template"]["metadata"]["labels"].get(PLAN): body for body in known}
+    return by_plan.get(wanted, known[0] if known else None)
+
+
+def _plan_of(body: Object) -> str:
+    return str(body.get("status", {}).get("plan", {}).get("hash", ""))
 
 
 async def _not_found(here: Here, name: str) -> str:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tonnage.cli.errors import Missing
-from tonnage.cli.session import Here, ask, read_all
+from tonnage.cli.session import Here, ask, is_served, read_all
 from tonnage.cli.surroundings import Surroundings, priorities_of
 from tonnage.cluster.devices import claim_record, class_record, slice_record
 from tonnage.cluster.port import (
     CONFIG_MAP,
     DEVICE_CLASS,
+    GROUP_SET,
     LLM_DEPLOYMENT,
     NODE,
     POD,
@@ -52,6 +53,7 @@ async def _gather(here: Here, asked: Sequence[Mapping[str, Any]]) -> Surrounding
         priorities=priorities_of(hardware[PRIORITY_CLASS]),
         objects=objects,
         plans=plans,
+        groups=await is_served(here, GROUP_SET, namespace=here.namespace),
     )
 
 

@@ -237,7 +237,10 @@ class _Case:
             replan=replan_of(_annotations(self._found.body)),
             default_version=self._known["version"],
         )
-        decided = standing(subject, before=before) or made(subject, self._plan(subject, before=before))
+        groups = self._around.groups
+        decided = standing(subject, before=before, groups=groups) or made(
+            subject, self._plan(subject, before=before), groups=groups
+        )
         if isinstance(decided, Rejection):
             word = DOES_NOT_FIT if decided.reason in _NO_ROOM else REFUSED_WORD
             raise _StopError(word, decided.reason, decided.message, decided.numbers)

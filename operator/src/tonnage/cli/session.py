@@ -49,6 +49,15 @@ async def read_all(
         return Missing(_why(error, f"{kind.plural} in {namespace}" if namespace else f"all {kind.plural}"))
 
 
+async def is_served(here: Here, kind: Kind, *, namespace: str) -> bool:
+    """Does the API server serve a kind that a cluster may be without? Where it does not tell, it may."""
+    try:
+        await here.cluster.list(kind, namespace=namespace)
+    except ApiError as error:
+        return not error.not_found
+    return True
+
+
 async def read_one(here: Here, kind: Kind, *, namespace: str, name: str) -> Object | Missing | None:
     """One object; None if there is none, or why it cannot be read."""
     try:

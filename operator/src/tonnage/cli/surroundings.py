@@ -29,6 +29,7 @@ class Surroundings:
     """`context` is None without a cluster, `nodes` a reason where they cannot be read; `objects` and `plans`
     are the LLMDeployments and the ConfigMaps of plans by namespace, as far as they can be read. So are the
     others: what pods take, devices by claims, and the values of priority classes by name, "" for the default.
+    `groups`: does the cluster serve LeaderWorkerSets? Where that is not known, it is taken to.
     """
 
     namespace: str
@@ -41,6 +42,7 @@ class Surroundings:
     context: str | None = None
     objects: Mapping[str, Sequence[Object] | Missing] = field(default_factory=dict)
     plans: Mapping[str, Sequence[Object] | Missing] = field(default_factory=dict)
+    groups: bool = True
 
     def usable_nodes(self) -> Iterator[Node]:
         """The nodes; raises UsageError where they cannot be read, but only if a plan depends on them."""

@@ -29,6 +29,7 @@ class Kind:
 
 LLM_DEPLOYMENT = Kind(GROUP, VERSION, KIND, PLURAL)
 DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments")
+GROUP_SET = Kind("leaderworkerset.x-k8s.io", "v1", "LeaderWorkerSet", "leaderworkersets")
 SERVICE = Kind("", "v1", "Service", "services")
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
@@ -45,12 +46,15 @@ LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 
 CHILDREN: tuple[Kind, ...] = (
     DEPLOYMENT,
+    GROUP_SET,
     SERVICE,
     CONFIG_MAP,
     DISRUPTION_BUDGET,
     JOB,
     RESOURCE_CLAIM_TEMPLATE,
 )
+WORKLOADS = frozenset({DEPLOYMENT, GROUP_SET})
+"""Kinds of what makes the workers."""
 BY_KIND: Mapping[str, Kind] = {kind.kind: kind for kind in CHILDREN}
 
 

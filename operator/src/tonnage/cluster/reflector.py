@@ -56,8 +56,9 @@ class Reflector:
 
     `synced` is set once all is known, `settled` also when that is known to be refused; `refused` says why,
     as long as it is. Both are cleared where the server no longer serves the kind, unless the cluster may do
-    without it (`optional`): there is nothing of the kind then. Without `watches` it only lists, every
-    `relist_seconds`: somebody else tells of changes.
+    without it (`optional`): there is nothing of the kind then, `served` is False, and `served_changed` is
+    called when that changes. Without `watches` it only lists, every `relist_seconds`: somebody else tells of
+    changes.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Reflector:
         namespace: str = "",
         watches: bool = True,
         optional: bool = False,
+        served_changed: Callable[[], None] = lambda: None,
         relist_seconds: float = RELIST_SECONDS,
     ) -> None:
         self.kind = kind
@@ -83,6 +85,7 @@ class Reflector:
         self.last_contact = clock()
         self._cluster, self._sink, self._selector, self._clock = cluster, sink, selector, clock
         self._watches, self._optional, self._absent = watches, optional, False
+        self._served_changed = served_changed
         self._relist_seconds, self._relist_at = relist_seconds, float("inf")
         self._version = ""  # where the next watch starts; "" where only a list can tell
         self._seen = ""  # the highest version that was ever told of
@@ -120,10 +123,8 @@ class Reflector:
         self._sink.replace(self.kind, listing.items, namespace=self.namespace, version=version)
         self._version = self._seen = listing.resource_version
         self._relist_at = self._clock() + self._relist_seconds * random.uniform(0.8, SPREAD)  # noqa: S311
-        self._absent = False
         self._answered()
-        self.synced.set()
-        self.settled.set()
+        self._note_absence(False)
 
     def _answered(self) -> None:
         self.last_contact = self._clock()
@@ -156,9 +157,21 @@ class Reflector:
         if not self._absent:
             logger.info("watch of %s: this API server does not serve them", self.name)
         self._sink.replace(self.kind, [], namespace=self.namespace, version="")
-        self._absent, self._seen, self._pause = True, "", MAX_BACKOFF_SECONDS
+        self._seen, self._pause = "", MAX_BACKOFF_SECONDS
+        self._note_absence(True)
+
+    @property
+    def served(self) -> bool:
+        """Is the kind known to be served?"""
+        return self.synced.is_set() and not self._absent
+
+    def _note_absence(self, absent: bool) -> None:  # noqa: FBT001
+        before = self.served
+        self._absent = absent
         self.synced.set()
         self.settled.set()
+        if before != self.served:
+            self._served_changed()
 
     def _believes(self, version: str) -> bool:
         """Does a list follow what was seen? Raises ApiError to ask again before an older one is taken."""

@@ -9,10 +9,10 @@ from tonnage.api.base import KIND
 from tonnage.cluster.port import (
     BY_KIND,
     CONFIG_MAP,
-    DEPLOYMENT,
     LLM_DEPLOYMENT,
     RESOURCE_CLAIM_TEMPLATE,
     SERVICE,
+    WORKLOADS,
     ApiError,
     Kind,
     Object,
@@ -60,9 +60,9 @@ def own_children(p: Pass, world: World, kind: Kind) -> list[Object]:
 
 
 async def apply_children(p: Pass, world: World, desired: Sequence[Manifest]) -> None:
-    """Bring children to `desired` where they differ: side by side, a Deployment after what its plan needs.
+    """Bring children to `desired` where they differ: side by side, a workload after what its plan needs.
 
-    Where a Deployment is not there yet it comes after all others, once each has its name: workers that nobody
+    Where a workload is not there yet it comes after all others, once each has its name: workers that nobody
     could reach would hold GPUs.
     Raises RefusedError if a name belongs to somebody else or the API server refuses what is written,
     OwnerGoneError if the owner no longer exists or its namespace ends, LeavingError if a name is not free
@@ -75,11 +75,11 @@ async def apply_children(p: Pass, world: World, desired: Sequence[Manifest]) -> 
     def applied(body: Manifest, *, after: Sequence[asyncio.Task[None]] = ()) -> asyncio.Task[None]:
         return asyncio.create_task(_apply_after(after, p, world, body, live=live[_id(body)]))
 
-    deployments = [body for body in desired if _kind(body) == DEPLOYMENT]
-    makes_workers = any(live[_id(body)] is None for body in deployments)
-    work = {_id(body): applied(body) for body in desired if _kind(body) != DEPLOYMENT}
+    workloads = [body for body in desired if _kind(body) in WORKLOADS]
+    makes_workers = any(live[_id(body)] is None for body in workloads)
+    work = {_id(body): applied(body) for body in desired if _kind(body) not in WORKLOADS}
     needed = [task for child, task in work.items() if makes_workers or child[0] in OF_PLANS]
-    workers = [applied(body, after=needed) for body in deployments]
+    workers = [applied(body, after=needed) for body in workloads]
     for result in await asyncio.gather(*work.values(), *workers, return_exceptions=True):
         if result is not None:
             raise result
@@ -160,9 +160,10 @@ async def _make(p: Pass, world: World, kind: Kind, desired: Manifest) -> Object:
 
 
 async def _make_new(world: World, kind: Kind, desired: Manifest) -> Object:
-    """A Deployment is applied, so that a later apply removes what it no longer says; its selector is in
-    conflict with anybody else's. The others say the same for good, and are in conflict with everything."""
-    if kind == DEPLOYMENT:
+    """A workload is applied, so that a later apply removes what it no longer says; a Deployment's selector is
+    in conflict with anybody else's, and a set's pods are in its name. The others say the same for good, and
+    are in conflict with everything."""
+    if kind in WORKLOADS:
         return await world.cluster.apply(kind, desired, force=False)
     return await world.cluster.create(kind, desired)
 
@@ -214,6 +215,20 @@ def is_ours(body: Object, p: Pass) -> bool:
 def _owners(body: Object) -> Sequence[Mapping[str, str]]:
     owners: Sequence[Mapping[str, str]] = body["metadata"].get("ownerReferences", ())
     return owners
+
+
+async def scale_child(p: Pass, world: World, kind: Kind, body: Object, *, replicas: int) -> None:
+    """Set the replicas of a workload of ours that another takes over from, and nothing else of it."""
+    if not is_ours(body, p) or body["spec"].get("replicas", 1) == replicas:
+        return
+    meta = {name: body["metadata"][name] for name in ("namespace", "name")}
+    wanted = {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": meta,
+        "spec": {"replicas": replicas},
+    }
+    world.store.absorb(kind, await world.cluster.overwrite(kind, wanted))
 
 
 async def delete_child(p: Pass, world: World, kind: Kind, body: Object) -> None:

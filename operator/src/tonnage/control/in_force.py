@@ -1,9 +1,12 @@
-"""What is in force where a pass decided nothing: the plan that the Deployment runs, and its devices."""
+"""What is in force where a pass decided nothing: the plan that the workload runs, and its devices."""
 
 from __future__ import annotations
 
-from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT, Object
-from tonnage.control.children import own_child
+from collections.abc import Mapping
+from typing import Any
+
+from tonnage.cluster.port import BY_KIND, CONFIG_MAP, WORKLOADS, Object
+from tonnage.control.children import own_child, own_children
 from tonnage.control.room import Accepted
 from tonnage.control.world import Pass, World
 from tonnage.gpus.placement import Placement
@@ -11,15 +14,49 @@ from tonnage.gpus.records import ANYWHERE
 from tonnage.planning.plan import Plan
 from tonnage.rendering.names import PLAN, plan_name
 from tonnage.rendering.plan import Kept, read_kept
+from tonnage.rendering.workloads import Stands, as_deployment
+
+Workload = Mapping[str, Any]
 
 
-def plan_in_force(p: Pass, world: World, deployment: Object | None) -> tuple[Plan | None, str]:
-    """The plan of this pass; where there is none, the one that the Deployment still runs."""
+def own_workloads(p: Pass, world: World) -> list[Object]:
+    """All that makes workers of this object, as last seen."""
+    return [body for kind in WORKLOADS for body in own_children(p, world, kind)]
+
+
+def other_workloads(p: Pass, world: World) -> list[Object]:
+    """Those of them that the wanted one takes over from, in a fixed order."""
+    found = [body for body in own_workloads(p, world) if _id(body) != p.workload]
+    return sorted(found, key=lambda body: (body["kind"], body["metadata"]["name"]))
+
+
+def workload_in_force(p: Pass, world: World) -> Workload | None:
+    """The workload that is wanted, in the words of a Deployment; where there is none yet, the one of which
+    most is ready."""
+    known = {_id(body): body for body in own_workloads(p, world)}
+    wanted = known.get(p.workload) if p.workload is not None else None
+    if wanted is None:
+        ranked = sorted(known.values(), key=lambda body: (Stands.of(body).ready, _made_at(body)))
+        wanted = ranked[-1] if ranked else None
+    paused = p.spec is not None and p.spec.rollout.paused
+    return None if wanted is None else as_deployment(wanted, paused=paused)
+
+
+def _id(body: Object) -> tuple[Any, str]:
+    return BY_KIND[body["kind"]], body["metadata"]["name"]
+
+
+def _made_at(body: Object) -> str:
+    return str(body["metadata"].get("creationTimestamp", ""))
+
+
+def plan_in_force(p: Pass, world: World, deployment: Workload | None) -> tuple[Plan | None, str]:
+    """The plan of this pass; where there is none, the one that the workload still runs."""
     kept, plan_hash = kept_in_force(p, world, deployment)
     return (kept.plan, plan_hash) if kept is not None else (None, "")
 
 
-def kept_in_force(p: Pass, world: World, deployment: Object | None) -> tuple[Kept | None, str]:
+def kept_in_force(p: Pass, world: World, deployment: Workload | None) -> tuple[Kept | None, str]:
     """The same with what the plan was made for."""
     if p.kept is not None:
         return p.kept, p.plan_hash
@@ -31,8 +68,8 @@ def kept_in_force(p: Pass, world: World, deployment: Object | None) -> tuple[Kep
     return (kept, plan_hash) if kept is not None else (None, "")
 
 
-def replicas_in_force(p: Pass, deployment: Object | None) -> int:
-    """Of this pass; where its spec was refused, those of the Deployment: what serves is judged by its own."""
+def replicas_in_force(p: Pass, deployment: Workload | None) -> int:
+    """Of this pass; where its spec was refused, those of the workload: what serves is judged by its own."""
     if p.spec is not None and (p.kept is not None or deployment is None):
         return p.spec.wanted_replicas
     return int(deployment["spec"].get("replicas", 1)) if deployment is not None else 0
@@ -41,11 +78,11 @@ def replicas_in_force(p: Pass, deployment: Object | None) -> int:
 def keep_devices(p: Pass, world: World) -> None:
     """Where no plan was made, the one before stays in force: its pods keep their first call on their devices.
 
-    A process that has just started does not know it from a pass of its own, and asks the Deployment.
+    A process that has just started does not know it from a pass of its own, and asks the workload.
     """
     if p.kept is not None or world.arbiter.holds(p.key):
         return
-    deployment = own_child(p, world, DEPLOYMENT, p.owner.name)
+    deployment = workload_in_force(p, world)
     plan, plan_hash = plan_in_force(p, world, deployment)
     if plan is None or plan.gpu is None or deployment is None:
         return

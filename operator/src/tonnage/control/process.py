@@ -15,6 +15,7 @@ from tonnage.cluster.guard import GuardedCluster
 from tonnage.cluster.port import (
     CHILDREN,
     DEVICE_CLASS,
+    GROUP_SET,
     LLM_DEPLOYMENT,
     NODE,
     POD,
@@ -51,9 +52,15 @@ ROOM_SECONDS = 0.5
 ROOM_SECONDS_EACH = 0.05
 OF_NODES: Final = (NODE, RESOURCE_SLICE, DEVICE_CLASS, PRIORITY_CLASS)
 # of an API group that a cluster may not serve
-OPTIONAL: Final = frozenset({RESOURCE_SLICE, RESOURCE_CLAIM, RESOURCE_CLAIM_TEMPLATE, DEVICE_CLASS})
+OPTIONAL: Final = frozenset(
+    {RESOURCE_SLICE, RESOURCE_CLAIM, RESOURCE_CLAIM_TEMPLATE, DEVICE_CLASS, GROUP_SET}
+)
 OF_HARDWARE: Final = frozenset({*OF_NODES, RESOURCE_CLAIM})
 _IS_IT_INSTALLED = " (is the CustomResourceDefinition installed?)"
+
+
+def _nothing() -> None:
+    pass
 
 
 def rfc3339() -> str:
@@ -116,6 +123,7 @@ class Process:
             settings=config.settings,
             clock=Clock(monotonic=time.monotonic, now=rfc3339),
             nodes_readable=self._nodes_readable,
+            groups_served=self._groups_served,
             pressed=lambda: self.queue.pressing > 0,
         )
         self._reflectors = [
@@ -128,6 +136,7 @@ class Process:
                 namespace=namespace,
                 watches=watches_objects or kind != LLM_DEPLOYMENT,
                 optional=kind in OPTIONAL,
+                served_changed=self._room_changed if kind == GROUP_SET else _nothing,
                 relist_seconds=relist_seconds,
             )
             for kind, namespace in watched(config)
@@ -203,6 +212,9 @@ class Process:
 
     def _nodes_readable(self) -> bool:
         return any(r.kind == NODE and not r.refused for r in self._reflectors)
+
+    def _groups_served(self) -> bool:
+        return any(r.kind == GROUP_SET and r.served for r in self._reflectors)
 
     # the work
 

@@ -97,8 +97,15 @@ class Arbiter:
     give those who wait another answer: devices, or the name of who has them.
     """
 
-    def __init__(self, hardware: Hardware, *, offer: Offer, changed: Callable[[], None]) -> None:
-        self._hardware, self._offer, self._changed = hardware, offer, changed
+    def __init__(
+        self,
+        hardware: Hardware,
+        *,
+        offer: Offer,
+        changed: Callable[[], None],
+        groups: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._hardware, self._offer, self._changed, self._groups = hardware, offer, changed, groups
         self._accepted: dict[Key, Accepted] = {}
         self._contenders: dict[Key, Contender] = {}
         self._turns: list[_Turn] = []
@@ -172,7 +179,7 @@ class Arbiter:
 
     def _site_now(self) -> Site:
         """What is contended for; turns taken on another ground are forgotten."""
-        seen = (self._hardware.changes, tuple(sorted(self._accepted.items())))
+        seen = (self._hardware.changes, self._groups(), tuple(sorted(self._accepted.items())))
         if self._site is None or seen != self._seen:
             self._seen, self._turns = seen, []
             self._site = Site(
@@ -224,7 +231,7 @@ class Arbiter:
             # a bug in planning one is no reason to fail the passes of all behind it too
             self._contenders.pop(_key_of(contender), None)
             raise
-        refusal = not_rendered(outcome) if isinstance(outcome, Plan) else None
+        refusal = not_rendered(outcome, groups=self._groups()) if isinstance(outcome, Plan) else None
         if refusal is not None:
             # no pod will ever ask for what it would be given
             outcome, after = refusal, before

@@ -117,7 +117,8 @@ class Memory:
     """What the process remembers of one object between passes; losing it costs reads, never a decision.
 
     `applied` are the children that were written, `rendered` the packed list of those last brought about,
-    `unheard` are children whose making failed or was not answered.
+    `unheard` are children whose making failed or was not answered. `ended` is a pod of a group as it was when
+    it had failed: LeaderWorkerSet makes the whole group anew, and nothing of it is left to tell.
     """
 
     uid: str
@@ -133,6 +134,7 @@ class Memory:
     failures: int = 0
     telling: Telling = field(default_factory=Telling)
     settled: Settled | None = None
+    ended: Pod | None = None
 
 
 @dataclass(slots=True)
@@ -147,6 +149,7 @@ class World:
     clock: Clock
     offer: Offer = NOTHING_STATED
     nodes_readable: Callable[[], bool] = lambda: True
+    groups_served: Callable[[], bool] = lambda: False
     pressed: Callable[[], bool] = lambda: False
     models: dict[tuple[str, str], Known] = field(default_factory=dict)
     inspections: dict[tuple[str, str], Inspection] = field(default_factory=dict)
@@ -159,7 +162,9 @@ class World:
 
     def __post_init__(self) -> None:
         """Arbitrate on the hardware that is known."""
-        self.arbiter = Arbiter(self.hardware, offer=self.offer, changed=self.room_changed)
+        self.arbiter = Arbiter(
+            self.hardware, offer=self.offer, groups=self.groups_served, changed=self.room_changed
+        )
 
     def nodes(self) -> tuple[Node, ...] | None:
         """All nodes as last seen; None where they may not be read."""
@@ -207,7 +212,8 @@ class World:
 
 @dataclass(slots=True)
 class Pass:
-    """One reconcile of one object: filled by the steps in their order."""
+    """One reconcile of one object: filled by the steps in their order. `workload` is the Deployment or
+    LeaderWorkerSet that is wanted."""
 
     key: Key
     body: Object
@@ -219,7 +225,9 @@ class Pass:
     kept: Kept | None = None
     plan_hash: str = ""
     findings: dict[ConditionType, Finding] = field(default_factory=dict)
+    workload: tuple[Kind, str] | None = None
     workers: list[Worker] = field(default_factory=list)
+    followers: list[Pod] = field(default_factory=list)
     unanswered: bool = False
     contends: bool = False
     requeue: list[float] = field(default_factory=list)

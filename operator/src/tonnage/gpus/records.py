@@ -41,9 +41,9 @@ class Records:
             without=without,
         )
 
-    def as_rolled_out(self, key: str, *, replicas: int) -> Records:
+    def as_rolled_out(self, key: str, *, pods: int) -> Records:
         """What is left to read once the pods of an LLMDeployment (`namespace/name`) are gone that a roll-out
-        needs no room beside: those that leave, and of more than `replicas` those that are not ready.
+        needs no room beside: those that leave, and of more than `pods` those that are not ready.
 
         The latter a Deployment ends first where its template changes again (`cleanupUnhealthyReplicas` in
         Kubernetes' pkg/controller/deployment/rolling.go).
@@ -51,7 +51,7 @@ class Records:
         own = [pod for pod in self.pods if pod.plan and f"{pod.namespace}/{pod.deployment}" == key]
         staying = sorted((pod for pod in own if not pod.leaving), key=lambda pod: (not pod.ready, pod.name))
         kept = sum(pod.ready for pod in staying)
-        gone = {pod.name for pod in own if pod.leaving} | {pod.name for pod in staying[max(kept, replicas) :]}
+        gone = {pod.name for pod in own if pod.leaving} | {pod.name for pod in staying[max(kept, pods) :]}
         namespace = key.partition("/")[0]
         claims = {name for pod in own if pod.name in gone for name in pod.claims}
         return replace(

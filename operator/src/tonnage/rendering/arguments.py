@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import Final
+
 from tonnage.api.v1alpha1 import Spec
 from tonnage.planning.plan import Plan
 from tonnage.rendering.gpu import engine_words
 from tonnage.rendering.settings import ENGINE_PORT, MODELS_PATH, SHUTDOWN_TIMEOUT_SECONDS
+
+MASTER_PORT: Final = 29501
+
+
+class Role(StrEnum):
+    """What a worker pod is: a whole replica, or of one that spans nodes the pod that serves or another."""
+
+    ALONE = "Alone"
+    LEADER = "Leader"
+    FOLLOWER = "Follower"
 
 
 def engine_arguments(plan: Plan, *, spec: Spec, revision: str) -> list[str]:
@@ -38,6 +51,21 @@ def engine_arguments(plan: Plan, *, spec: Spec, revision: str) -> list[str]:
         words += ["--attention-backend", plan.attention_backend]
     words += ["--enforce-eager"] if plan.gpu is None else engine_words(plan.gpu)
     return [*words, *spec.engine.extra_args]
+
+
+def group_arguments(plan: Plan, *, role: Role) -> list[str]:
+    """How the engines of one replica's nodes find each other, as arguments of a container: the kubelet puts
+    in what LeaderWorkerSet's webhook tells each pod (LWS api/leaderworkerset/v1 leaderworkerset_types.go).
+
+    Names as in vLLM 0.32 engine/arg_utils.py; a headless engine of a node other than the first runs workers
+    alone (entrypoints/cli/serve.py run_headless).
+    """
+    if plan.gpu is None or role is Role.ALONE:
+        return []
+    rank = "0" if role is Role.LEADER else "$(LWS_WORKER_INDEX)"
+    words = ["--nnodes", str(plan.gpu.nodes_per_replica), "--node-rank", rank]
+    words += ["--master-addr", "$(LWS_LEADER_ADDRESS)", "--master-port", str(MASTER_PORT)]
+    return words if role is Role.LEADER else [*words, "--headless"]
 
 
 def model_path(spec: Spec) -> str:

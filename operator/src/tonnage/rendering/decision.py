@@ -63,24 +63,32 @@ class Decision:
     made: bool
 
 
-def standing(subject: Subject, *, before: Iterable[tuple[Kept, str]]) -> Decision | Rejection | None:
+def standing(
+    subject: Subject, *, before: Iterable[tuple[Kept, str]], groups: bool
+) -> Decision | Rejection | None:
     """The decision that holds: the first of the earlier ones, with their plans' hashes, that was made for the
     same inputs, whatever the cluster is now; one that was made since workers of another failed comes before
-    that. None if a plan is to be made."""
+    that. None if a plan is to be made. `groups`: can a replica span nodes?"""
     inputs = [_inputs(subject, accelerator=each) for each in _accelerators(subject.spec)]
     possible = [each for each in before if _is_for(each[0].inputs, inputs, replan=subject.replan)]
     if not possible:
         return None
     known = max(possible, key=lambda each: each[0].withheld_bytes)
     kept = dataclasses.replace(known[0], refreshed=subject.refreshed)
+    rejection = not_rendered(kept.plan, groups=groups)
+    if rejection is not None:
+        return rejection
     return _with_enough_memory(subject, Decision(kept=kept, plan_hash=known[1], made=False))
 
 
-def made(subject: Subject, outcome: Plan | Rejection, *, withheld_bytes: int = 0) -> Decision | Rejection:
-    """The decision for a plan that was just made, `withheld_bytes` of each device left out of it."""
+def made(
+    subject: Subject, outcome: Plan | Rejection, *, groups: bool, withheld_bytes: int = 0
+) -> Decision | Rejection:
+    """The decision for a plan that was just made, `withheld_bytes` of each device left out of it. `groups`:
+    can a replica span nodes?"""
     if isinstance(outcome, Rejection):
         return outcome
-    rejection = not_rendered(outcome)
+    rejection = not_rendered(outcome, groups=groups)
     if rejection is not None:
         return rejection
     accelerator = Accelerator.CPU if outcome.gpu is None else Accelerator.GPU

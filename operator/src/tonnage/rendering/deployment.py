@@ -1,4 +1,4 @@
-"""Plan -> the Deployment of the workers."""
+"""Plan -> the Deployment of the workers, and the pods that any workload of a plan has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tonnage.api.demand import cpu_millis
 from tonnage.api.operation import ScalingMode
 from tonnage.api.v1alpha1 import Spec
 from tonnage.planning.plan import Plan
-from tonnage.rendering.arguments import engine_arguments
+from tonnage.rendering.arguments import Role, engine_arguments, group_arguments
 from tonnage.rendering.gpu import (
     NO_VARIABLES,
     VARIABLES,
@@ -18,6 +18,7 @@ from tonnage.rendering.gpu import (
 from tonnage.rendering.hub import hub_environment
 from tonnage.rendering.names import (
     ENGINE_CONTAINER,
+    FOLLOWER,
     PLAN,
     WORKER,
     Manifest,
@@ -63,6 +64,8 @@ _DOWNLOADING = {
     # takes too long is for the roll-out's deadline to say (vLLM 0.32 v1/engine/core_client.py)
     "VLLM_ENGINE_READY_TIMEOUT_S": "86400",
 }
+_HOST_IP = "VLLM_HOST_IP"
+_HTTP_PORT = {"name": "http", "containerPort": ENGINE_PORT, "protocol": "TCP"}
 
 
 def build_deployment(
@@ -78,10 +81,9 @@ def build_deployment(
         },
         "progressDeadlineSeconds": progress_seconds(kept, spec=spec),
         "revisionHistoryLimit": 2,
-        "template": {
-            "metadata": _build_pod_metadata(plan_hash, spec=spec, owner=owner),
-            "spec": _build_pod(kept, plan_hash=plan_hash, spec=spec, owner=owner, settings=settings),
-        },
+        "template": build_pod_template(
+            kept, plan_hash=plan_hash, spec=spec, owner=owner, settings=settings
+        ),
     }
     if replicas is not None:
         body["replicas"] = replicas
@@ -96,10 +98,16 @@ def build_deployment(
 
 
 def _most_unavailable(kept: Kept, *, spec: Spec) -> int | str:
-    """Those that may be down make room for the next: all of them where downtime is allowed, since a new pod
-    may need the devices of several old ones; one where the workers before fail anyway."""
+    """As a Deployment is told: all of them where downtime is allowed, since a new pod may need the devices of
+    several old ones."""
+    return "100%" if spec.rollout.allow_downtime else most_unavailable(kept, spec=spec)
+
+
+def most_unavailable(kept: Kept, *, spec: Spec) -> int:
+    """Replicas that may be down to make room for the next: all where downtime is allowed; one where the
+    workers before fail anyway."""
     if spec.rollout.allow_downtime:
-        return "100%"
+        return spec.wanted_replicas
     return 1 if kept.withheld_bytes else 0
 
 
@@ -121,14 +129,34 @@ def download_room_bytes(kept: Kept) -> int:
     return -(-room // 2**20) * 2**20
 
 
-def _build_pod_metadata(plan_hash: str, *, spec: Spec, owner: Owner) -> Manifest:
-    meta: Manifest = {"labels": {**spec.template.labels, **labels(owner, WORKER), PLAN: plan_hash}}
+def build_pod_template(
+    kept: Kept,
+    *,
+    plan_hash: str,
+    spec: Spec,
+    owner: Owner,
+    settings: Settings,
+    role: Role = Role.ALONE,
+) -> Manifest:
+    """A worker pod of a plan. Clients, probes of the operator and budgets know leaders as they know a worker
+    alone; a follower has a component of its own."""
+    return {
+        "metadata": _build_pod_metadata(plan_hash, spec=spec, owner=owner, role=role),
+        "spec": _build_pod(kept, plan_hash=plan_hash, spec=spec, owner=owner, settings=settings, role=role),
+    }
+
+
+def _build_pod_metadata(plan_hash: str, *, spec: Spec, owner: Owner, role: Role) -> Manifest:
+    component = FOLLOWER if role is Role.FOLLOWER else WORKER
+    meta: Manifest = {"labels": {**spec.template.labels, **labels(owner, component), PLAN: plan_hash}}
     if spec.template.annotations:
         meta["annotations"] = dict(spec.template.annotations)
     return meta
 
 
-def _build_pod(kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner, settings: Settings) -> Manifest:
+def _build_pod(
+    kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner, settings: Settings, role: Role
+) -> Manifest:
     scheduling = {**placement(spec), **worker_scheduling(spec, own_labels=labels(owner, WORKER))}
     return {
         "automountServiceAccountToken": False,
@@ -137,7 +165,7 @@ def _build_pod(kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner, settings
         "terminationGracePeriodSeconds": ENDPOINT_SECONDS + SHUTDOWN_TIMEOUT_SECONDS + GRACE_MARGIN_SECONDS,
         "securityContext": pod_security(),
         **with_devices(scheduling, gpu=kept.plan.gpu, claim=plan_name(owner, plan_hash)),
-        "containers": [_build_container(kept, spec=spec, settings=settings)],
+        "containers": [_build_container(kept, spec=spec, settings=settings, role=role)],
         "volumes": [
             model_volume(spec, size_limit=download_room_bytes(kept)),
             {
@@ -161,7 +189,7 @@ def _shared_memory(plan: Plan) -> list[Manifest]:
     return [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": limit}}]
 
 
-def _build_container(kept: Kept, *, spec: Spec, settings: Settings) -> Manifest:
+def _build_container(kept: Kept, *, spec: Spec, settings: Settings, role: Role) -> Manifest:
     plan = kept.plan
     arguments = engine_arguments(plan, spec=spec, revision=kept.revision)
     return {
@@ -169,10 +197,14 @@ def _build_container(kept: Kept, *, spec: Spec, settings: Settings) -> Manifest:
         "image": spec.engine.image or settings.worker_image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python3", "-P", "-m", "tonnage_worker.serve"],
-        "args": ["--plan", f"{PLAN_PATH}/{PLAN_KEY}", "--", *map(literal, arguments)],
-        "env": _build_env(kept, spec=spec, settings=settings),
+        "args": [
+            *("--plan", f"{PLAN_PATH}/{PLAN_KEY}"),
+            *(("--follower",) if role is Role.FOLLOWER else ()),
+            *("--", *map(literal, arguments), *group_arguments(plan, role=role)),
+        ],
+        "env": _build_env(kept, spec=spec, settings=settings, role=role),
         "ports": [
-            {"name": "http", "containerPort": ENGINE_PORT, "protocol": "TCP"},
+            *([_HTTP_PORT] if role is not Role.FOLLOWER else []),
             {"name": "worker", "containerPort": WORKER_PORT, "protocol": "TCP"},
         ],
         "resources": _build_resources(kept, spec=spec),
@@ -201,7 +233,7 @@ def _build_container(kept: Kept, *, spec: Spec, settings: Settings) -> Manifest:
     }
 
 
-def _build_env(kept: Kept, *, spec: Spec, settings: Settings) -> list[Manifest]:
+def _build_env(kept: Kept, *, spec: Spec, settings: Settings, role: Role) -> list[Manifest]:
     fixed = {
         "HOME": "/tmp",  # noqa: S108 - the only writable place of the pod
         "VLLM_NO_USAGE_STATS": "1",
@@ -217,6 +249,11 @@ def _build_env(kept: Kept, *, spec: Spec, settings: Settings) -> list[Manifest]:
     user = {variable.name: literal(variable.value) for variable in spec.engine.env}
     both = {**fixed, **user}
     variables = [{"name": name, "value": value} if value else {"name": name} for name, value in both.items()]
+    if role is not Role.ALONE and _HOST_IP not in user:
+        # what the engine tells the others to reach it by, which it would else guess (vLLM 0.32
+        # utils/network_utils.py get_ip)
+        own = {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}
+        variables.append({"name": _HOST_IP, "valueFrom": own})
     if not spec.model.hub_name:
         return variables
     return [*variables, *(v for v in hub_environment(spec, settings=settings) if v["name"] not in user)]

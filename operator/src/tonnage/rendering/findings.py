@@ -49,7 +49,9 @@ class Snapshot:
     """What a status is computed from.
 
     `findings` are those of the steps before (Accepted, ModelResolved, Planned, ...); `plan` is the plan in
-    force with its hash; `deployment` the live Deployment or None.
+    force with its hash; `deployment` is the live workload in the words of a Deployment, or None. Where a
+    replica is a group of pods, `workers` are the leaders, `followers` the others, and `ended` is a pod as it
+    was when it had failed and its group was to be made anew.
     """
 
     generation: int
@@ -60,6 +62,14 @@ class Snapshot:
     deployment: Mapping[str, Any] | None
     workers: Sequence[Worker]
     selector: str
+    followers: Sequence[Pod] = ()
+    ended: Pod | None = None
+
+    @property
+    def pods(self) -> list[Pod]:
+        """Pods of the plan in force that are not leaving, those that serve first."""
+        beside = [p for p in self.followers if p.labels.get(PLAN) == self.plan_hash and not p.deleting]
+        return [*(worker.pod for worker in self.current), *beside]
 
     @property
     def current(self) -> list[Worker]:
@@ -133,10 +143,14 @@ def degraded(snapshot: Snapshot) -> Finding:
     for worker in snapshot.current:
         if worker.report is not None and worker.report.state == MISMATCH:
             return Finding(kind, True, worker.report.reason or "CapacityMismatch", worker.report.message)
-    for worker in snapshot.current:
-        failure = _failure(worker.pod, plan=snapshot.plan)
+    for pod in snapshot.pods:
+        failure = _failure(pod, plan=snapshot.plan)
         if failure is not None:
             return Finding(kind, True, *failure)
+    ended = snapshot.ended
+    if ended is not None and ended.labels.get(PLAN) == snapshot.plan_hash:
+        reason, text = exit_cause(ended)
+        return Finding(kind, True, reason, f"pod {ended.name} ended, and its group is made anew: {text}")
     refused = _deployment_condition(snapshot, "ReplicaFailure")
     if refused is not None and refused["status"] == "True":
         return Finding(kind, True, refused["reason"], refused["message"])
@@ -266,8 +280,7 @@ def is_rolled_out(deployment: Mapping[str, Any] | None, *, wanted: int, plan_has
 
 def _with_cause(text: str, snapshot: Snapshot) -> str:
     """`text`, and what the first pod that does not run says."""
-    for worker in snapshot.current:
-        pod = worker.pod
+    for pod in snapshot.pods:
         if pod.unschedulable:
             return f"{text}; pod {pod.name} has no node: {pod.unschedulable}"
         if pod.waiting_reason and pod.waiting_reason != "ContainerCreating":

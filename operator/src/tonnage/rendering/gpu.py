@@ -31,19 +31,21 @@ VARIABLES: Final[Mapping[str, str]] = {
 }
 
 
-def not_rendered(plan: Plan) -> Rejection | None:
-    """Why a plan cannot become pods: its replica needs several nodes."""
+def not_rendered(plan: Plan, *, groups: bool) -> Rejection | None:
+    """Why a plan cannot become pods: its replica needs several nodes, and the API server has no kind for
+    `groups` of pods."""
     gpu = plan.gpu
-    if gpu is None or gpu.nodes_per_replica == 1:
+    if gpu is None or gpu.nodes_per_replica == 1 or groups:
         return None
     return Rejection(
         reason="MultiNodeNotSupported",
         message=(
             f"the best plan is {gpu.nodes_per_replica} nodes with {gpu.devices_per_pod}x {plan.product} each "
-            "for one replica, and LeaderWorkerSet is not rendered by this version: set "
-            "spec.hardware.maxGPUsPerReplica to the GPUs of one node and leave parallelism.pipeline out to "
-            "get what one node holds, ask for less (workload, or a lower quality), or add nodes with more or "
-            "larger GPUs"
+            "for one replica, for which LeaderWorkerSet must be installed (leaderworkersets."
+            "leaderworkerset.x-k8s.io v1, see docs/operations.md), and this cluster has none: install it; or "
+            "set spec.hardware.maxGPUsPerReplica to the GPUs of one node and leave parallelism.pipeline out "
+            "to get what one node holds, ask for less (workload, or a lower quality), or add nodes with more "
+            "or larger GPUs"
         ),
         numbers={"nodes": gpu.nodes_per_replica, "gpusPerNode": gpu.devices_per_pod},
     )
@@ -58,7 +60,7 @@ def engine_words(gpu: GpuPlan) -> list[str]:
     words = ["--gpu-memory-utilization", gpu.memory_utilization]
     if gpu.pipeline_parallel > 1:
         words += ["--pipeline-parallel-size", str(gpu.pipeline_parallel)]
-    if gpu.devices_per_pod > 1:
+    if gpu.devices_per_pod > 1 or gpu.nodes_per_replica > 1:
         words += ["--distributed-executor-backend", "mp"]
     if gpu.quantization:
         words += ["--quantization", gpu.quantization]

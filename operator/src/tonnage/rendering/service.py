@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tonnage.rendering.names import WORKER, Manifest, Owner, labels, metadata
+from tonnage.rendering.names import COMPONENT, DEPLOYMENT, FOLLOWER, WORKER, Manifest, Owner, labels, metadata
 
 
 def build_service(owner: Owner) -> Manifest:
@@ -19,8 +19,15 @@ def build_service(owner: Owner) -> Manifest:
     }
 
 
-def build_disruption_budget(owner: Owner) -> Manifest:
-    """At most one worker may be evicted at a time; one that is not ready anyway may always go."""
+def build_disruption_budget(owner: Owner, *, groups: bool = False) -> Manifest:
+    """At most one worker may be evicted at a time; one that is not ready anyway may always go.
+
+    Of `groups` all pods count: whichever is evicted, all of its group are made anew, and the next must wait.
+    """
+    selector: Manifest = {"matchLabels": labels(owner, WORKER)}
+    if groups:
+        members = {"key": COMPONENT, "operator": "In", "values": [FOLLOWER, WORKER]}
+        selector = {"matchLabels": {DEPLOYMENT: owner.name}, "matchExpressions": [members]}
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
@@ -28,6 +35,6 @@ def build_disruption_budget(owner: Owner) -> Manifest:
         "spec": {
             "maxUnavailable": 1,
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": labels(owner, WORKER)},
+            "selector": selector,
         },
     }

@@ -173,10 +173,10 @@ def test_pods_that_are_not_ready_count_as_long_as_there_are_no_more_than_are_wan
 def test_the_claims_of_pods_that_leave_go_with_them() -> None:
     claims = tuple(ResourceClaim(namespace=where, name="c", deployment="a") for where in ("ns", "other"))
     leaving = running("x", 1, leaving=True, claims=("c",))
-    left = Records(pods=(leaving,), claims=claims).as_rolled_out("ns/a", replicas=1)
+    left = Records(pods=(leaving,), claims=claims).as_rolled_out("ns/a", pods=1)
     assert (left.pods, left.claims) == ((), claims[1:])
     staying = Records(pods=(replace(leaving, leaving=False),), claims=claims)
-    assert staying.as_rolled_out("ns/a", replicas=1) == staying
+    assert staying.as_rolled_out("ns/a", pods=1) == staying
 
 
 def test_the_plan_in_force_made_anew_needs_no_room_beside_itself() -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from tonnage.cluster.port import DEPLOYMENT, DISRUPTION_BUDGET
+from tonnage.cluster.port import BY_KIND, DISRUPTION_BUDGET, WORKLOADS, Kind
 from tonnage.control.children import apply_children, delete_child, own_child, own_children
-from tonnage.control.in_force import plan_in_force
+from tonnage.control.in_force import other_workloads, plan_in_force, workload_in_force
 from tonnage.control.packing import pack, unpack
 from tonnage.control.world import Pass, World
 from tonnage.rendering.children import build_access, build_children
+from tonnage.rendering.deployment import most_unavailable
 from tonnage.rendering.gpu import build_claim_templates
+from tonnage.rendering.groups import spans_nodes
 from tonnage.rendering.names import Manifest
+from tonnage.rendering.workloads import Stands, next_replicas
 
 
 async def bring_children(p: Pass, world: World) -> bool:
     """Apply what differs from the plan in force."""
     desired = desired_children(p, world)
+    p.workload = next((_id(body) for body in desired if BY_KIND[body["kind"]] in WORKLOADS), None)
+    desired = _paced(p, world, desired)
     p.memory.rendered = pack(desired)
     await apply_children(p, world, desired)
     if not any(body["kind"] == DISRUPTION_BUDGET.kind for body in desired):
@@ -23,16 +28,37 @@ async def bring_children(p: Pass, world: World) -> bool:
     return True
 
 
+def _paced(p: Pass, world: World, desired: list[Manifest]) -> list[Manifest]:
+    """While another workload serves, the wanted one has as many replicas as are its turn; and it is not begun
+    while the roll-out is paused."""
+    others = [Stands.of(body) for body in other_workloads(p, world)]
+    if p.spec is None or p.kept is None or p.workload is None or not others:
+        return desired
+    if p.spec.rollout.paused and own_child(p, world, *p.workload) is None:
+        return [body for body in desired if _id(body) != p.workload]
+    spare = most_unavailable(p.kept, spec=p.spec)
+    replicas = next_replicas(p.spec.wanted_replicas, others=others, spare=spare)
+    return [
+        {**body, "spec": {**body["spec"], "replicas": replicas}} if _id(body) == p.workload else body
+        for body in desired
+    ]
+
+
+def _id(body: Manifest) -> tuple[Kind, str]:
+    return BY_KIND[body["kind"]], body["metadata"]["name"]
+
+
 async def heal_children(p: Pass, world: World) -> None:
     """While nothing new may be brought about: keep what was deployed before as it was.
 
-    Of a Deployment that another process rendered, only what does not depend on the spec can be mended.
+    Of a workload that another process rendered, only what does not depend on the spec can be mended.
     """
     rendered = unpack(p.memory.rendered) if p.memory.rendered is not None else []
-    deployment = own_child(p, world, DEPLOYMENT, p.owner.name)
-    if not rendered and deployment is not None:
-        rendered = build_access(p.owner, replicas=deployment["spec"].get("replicas"))
-        plan, plan_hash = plan_in_force(p, world, deployment)
+    workload = workload_in_force(p, world)
+    if not rendered and workload is not None:
+        plan, plan_hash = plan_in_force(p, world, workload)
+        groups = plan is not None and spans_nodes(plan)
+        rendered = build_access(p.owner, replicas=workload["spec"].get("replicas"), groups=groups)
         if plan is not None:
             rendered += build_claim_templates(plan, plan_hash=plan_hash, owner=p.owner)
     await apply_children(p, world, rendered)

@@ -9,9 +9,8 @@ from typing import Final
 from tonnage.api.demand import placement_of
 from tonnage.api.status import ConditionType
 from tonnage.api.workload import Accelerator
-from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT
-from tonnage.control.children import own_child
-from tonnage.control.in_force import accept_plan, kept_in_force, plan_in_force
+from tonnage.cluster.port import CONFIG_MAP
+from tonnage.control.in_force import accept_plan, kept_in_force, plan_in_force, workload_in_force
 from tonnage.control.world import Pass, World
 from tonnage.planning.plan import Plan, Rejection
 from tonnage.rendering.decision import (
@@ -28,7 +27,7 @@ from tonnage.rendering.plan import Kept, kept_plans
 from tonnage.rendering.setback import find_setback, given_up, replanned, unexplained
 
 # what another node may do away with; of GPUs it may be any reason, since other products take other things
-NEEDS_ROOM: Final = frozenset({"NoUsableNode", "NotEnoughMemory", "NodesUnknown"})
+NEEDS_ROOM: Final = frozenset({"NoUsableNode", "NotEnoughMemory", "NodesUnknown", "MultiNodeNotSupported"})
 # how long the first passes of all others take
 UNSEEN_SECONDS: Final = 0.2
 
@@ -45,13 +44,14 @@ async def decide_plan(p: Pass, world: World) -> bool:
         replan=replan_of(p.body["metadata"].get("annotations", {})),
         default_version=world.settings.engine_version,
     )
-    outcome = standing(subject, before=_before(p, world))
+    groups = world.groups_served()
+    outcome = standing(subject, before=_before(p, world), groups=groups)
     if outcome is None:
         withheld = _lacked_until_now(p, world, subject)
         planned = await _plan(p, world, subject, withheld_bytes=withheld)
         if planned is None:
             return False
-        outcome = made(subject, planned, withheld_bytes=withheld)
+        outcome = made(subject, planned, groups=groups, withheld_bytes=withheld)
         if isinstance(outcome, Rejection):
             text = outcome.message + replanned(withheld)
             return _rejected(p, world, dataclasses.replace(outcome, message=text))
@@ -79,7 +79,7 @@ def _lacked_until_now(p: Pass, world: World, subject: Subject) -> int:
     """What the next plan keeps free of each device since workers of the plan in force lack it, however the
     next one comes about: with what is kept free already, so that what is asked for after a failed plan is not
     planned as it was. 0 where they serve, for another model, and where no estimate can be the cause."""
-    kept, plan_hash = kept_in_force(p, world, own_child(p, world, DEPLOYMENT, p.owner.name))
+    kept, plan_hash = kept_in_force(p, world, workload_in_force(p, world))
     if kept is None or kept.source != subject.source:
         return 0
     setback = find_setback(world.store.pods(p.key), plan=kept.plan, plan_hash=plan_hash)
@@ -100,7 +100,7 @@ async def _after_setback(p: Pass, world: World, subject: Subject, decision: Deci
         planned = await _plan(p, world, subject, withheld_bytes=withheld)
         if planned is None:
             return decision
-        outcome = made(subject, planned, withheld_bytes=withheld)
+        outcome = made(subject, planned, groups=world.groups_served(), withheld_bytes=withheld)
         if isinstance(outcome, Decision) and not kept.withheld_bytes:
             return outcome
         text = given_up(setback, kept=kept, outcome=outcome)
@@ -132,14 +132,13 @@ async def _plan(
         p.found(ConditionType.PLANNED, None, "Waiting", "the plans of all other objects are read first")
         p.again_in(UNSEEN_SECONDS)
         return None
-    deployment = own_child(p, world, DEPLOYMENT, p.owner.name)
     contender = contender_of(
         subject,
         key="/".join(p.key),
         created=str(p.body["metadata"].get("creationTimestamp", "")),
         priority=world.hardware.priority(subject.spec.template.priority_class_name),
         surges=world.hardware.bound_pods(p.key) > 0,
-        in_force=plan_in_force(p, world, deployment)[0],
+        in_force=plan_in_force(p, world, workload_in_force(p, world))[0],
         withheld_bytes=withheld_bytes,
     )
     if isinstance(contender, Rejection):

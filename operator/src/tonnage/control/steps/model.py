@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tonnage.api.status import ConditionType
-from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT, Object
-from tonnage.control.children import own_child, own_children
+from tonnage.cluster.port import CONFIG_MAP, Object
+from tonnage.control.children import own_children
+from tonnage.control.in_force import workload_in_force
 from tonnage.control.steps.inspect import end_other_inspections, inspect_model
 from tonnage.control.world import Known, Pass, World
 from tonnage.models import ResolvedModel
@@ -54,7 +55,7 @@ def _own(p: Pass, world: World, *, source: str) -> list[Known]:
     """What this object was planned with, whatever refresh is asked for now; the plan in force first."""
     if p.memory.known is not None:
         return [p.memory.known]
-    deployment = own_child(p, world, DEPLOYMENT, p.owner.name)
+    deployment = workload_in_force(p, world)
     labels = deployment["spec"]["template"]["metadata"]["labels"] if deployment is not None else {}
     in_force = plan_name(p.owner, labels.get(PLAN, ""))
     maps = own_children(p, world, CONFIG_MAP)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tonnage.control.queue import growing_pause
 from tonnage.control.world import Asked, Pass, World
 from tonnage.rendering.findings import MISMATCH, REPORTED, VERIFIED, Worker
-from tonnage.rendering.names import COMPONENT, WORKER
+from tonnage.rendering.names import COMPONENT, FOLLOWER, GROUP_OF_PODS, PLAN, WORKER
 from tonnage.rendering.observations import Pod, Report
 
 # a first question may come a moment too early; the next comes before a status is written of it
@@ -32,6 +33,8 @@ async def observe_workers(p: Pass, world: World) -> bool:
     An answer that takes long comes to the next pass, which it brings about.
     """
     pods = [pod for pod in world.store.pods(p.key) if pod.labels.get(COMPONENT) == WORKER]
+    p.followers = [pod for pod in world.store.pods(p.key) if pod.labels.get(COMPONENT) == FOLLOWER]
+    _remember_ended(p, [*pods, *p.followers])
     asked = [pod for pod in pods if pod.running and pod.ip and not pod.deleting]
     _forget_others(p, {_container(pod) for pod in asked})
     for pod in asked:
@@ -50,6 +53,20 @@ async def observe_workers(p: Pass, world: World) -> bool:
         if container not in p.memory.asking:
             p.ask_again.append(answer.again_at - now)
     return True
+
+
+def _remember_ended(p: Pass, pods: Sequence[Pod]) -> None:
+    """A pod of a group that failed takes all of its group with it: what it said is kept while no leader of
+    its plan is ready."""
+    failed = [pod for pod in pods if GROUP_OF_PODS in pod.labels and pod.last_exit and pod.last_exit.exit_code]
+    if failed:
+        p.memory.ended = failed[0]
+    ended = p.memory.ended
+    if ended is not None and any(
+        pod.ready and pod.labels.get(COMPONENT) == WORKER and pod.labels.get(PLAN) == ended.labels.get(PLAN)
+        for pod in pods
+    ):
+        p.memory.ended = None
 
 
 def _forget_others(p: Pass, alive: set[str]) -> None:

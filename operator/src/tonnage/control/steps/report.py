@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 from tonnage.api.base import GROUP, KIND, VERSION
-from tonnage.cluster.port import DEPLOYMENT, EVENT, LLM_DEPLOYMENT, ApiError, Object
-from tonnage.control.children import OwnerGoneError, own_child
-from tonnage.control.in_force import plan_in_force, replicas_in_force
+from tonnage.cluster.port import EVENT, LLM_DEPLOYMENT, ApiError, Object
+from tonnage.control.children import OwnerGoneError
+from tonnage.control.in_force import Workload, plan_in_force, replicas_in_force, workload_in_force
 from tonnage.control.world import Pass, Telling, World
 from tonnage.rendering.events import WARNING, transitions
 from tonnage.rendering.findings import Snapshot
@@ -25,7 +25,7 @@ MOST_PRESSED_SECONDS = 30.0
 async def report_status(p: Pass, world: World) -> bool:
     """Write the status if it differs from the one before, and post Events for what changed in it."""
     before = p.body.get("status", {})
-    deployment = own_child(p, world, DEPLOYMENT, p.owner.name)
+    deployment = workload_in_force(p, world)
     status = compute_status(_snapshot(p, world, deployment), before=before, now=world.clock.now())
     if not _worth_a_write(p, world, news(before, status)):
         return True
@@ -64,7 +64,7 @@ def _worth_a_write(p: Pass, world: World, new: News | None) -> bool:
     return wait <= 0
 
 
-def _snapshot(p: Pass, world: World, deployment: Object | None) -> Snapshot:
+def _snapshot(p: Pass, world: World, deployment: Workload | None) -> Snapshot:
     plan, plan_hash = plan_in_force(p, world, deployment)
     return Snapshot(
         generation=p.generation,
@@ -74,6 +74,8 @@ def _snapshot(p: Pass, world: World, deployment: Object | None) -> Snapshot:
         wanted=replicas_in_force(p, deployment),
         deployment=deployment,
         workers=p.workers,
+        followers=p.followers,
+        ended=p.memory.ended,
         selector=selector(p.owner),
     )
 

@@ -192,7 +192,9 @@ def _beside_own_pods(contender: Contender, *, site: Site, room: Room, others: Se
     """What is free beside the pods that a roll-out leaves until new ones serve."""
     if isinstance(site.hardware, Inventory):
         return room.left
-    rolled_out = site.hardware.as_rolled_out(contender.key, replicas=contender.replicas)
+    before = contender.in_force.gpu if contender.in_force is not None else None
+    pods = contender.replicas * (before.nodes_per_replica if before is not None else 1)
+    rolled_out = site.hardware.as_rolled_out(contender.key, pods=pods)
     return take_off(rolled_out.inventory(placement=contender.placement), others)
 
 
