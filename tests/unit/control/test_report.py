@@ -168,7 +168,9 @@ async def test_what_serves_is_not_judged_by_the_replicas_of_a_refused_spec(
 ) -> None:
     desk, seen = Desk(monkeypatch), []
     monkeypatch.setattr(step, "compute_status", lambda snapshot, **_: seen.append(snapshot.wanted) or {})
-    monkeypatch.setattr(step, "workload_in_force", lambda *_: None if deployed is None else deployment(deployed))
+    monkeypatch.setattr(
+        step, "workload_in_force", lambda *_: None if deployed is None else deployment(deployed)
+    )
     p = Pass(key=KEY, body=desk.store.objects[KEY], owner=OWNER, memory=desk.world.memory(KEY, uid="u1"))
     p.spec = None if spec is None else Spec.model_validate({"model": {"uri": "pvc://models/m"}, **spec})
     await step.report_status(p, desk.world)

@@ -139,7 +139,9 @@ def test_a_plan_stays_where_gpus_join_and_where_they_leave() -> None:
 @pytest.mark.parametrize(("asked_for", "kept"), [("GPU", False), ("CPU", True)])
 def test_another_accelerator_that_is_asked_for_replaces_a_plan(asked_for: str, kept: bool) -> None:
     first = made(subject())
-    found = standing(subject(hardware={"accelerator": asked_for}), before=[(first.kept, first.plan_hash)], groups=False)
+    found = standing(
+        subject(hardware={"accelerator": asked_for}), before=[(first.kept, first.plan_hash)], groups=False
+    )
     assert (found is not None) == kept
 
 

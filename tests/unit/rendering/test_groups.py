@@ -1,4 +1,4 @@
-"""Replicas that span nodes: groups of pods by LeaderWorkerSet, and how workloads take over from each other."""
+"""Replicas that span nodes: groups of pods by LeaderWorkerSet, and how workloads take over from others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One node of a replica that spans several, as a process: nobody asks its engine, and it outlives its leader."""
+"""One node of a replica that spans several, as a process: it asks no engine and waits for its leader."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A node of a replica that spans several: its engine is headless, and the leader's worker answers for it.
 
-It is ready while its engine runs: whether the replica serves, and holds what was planned, is for the leader to
-say. It is told to stop together with its leader, which may have requests to finish: it stays until the leader
-is gone, and no longer than a leader may drain. What is left of a group has nothing to do.
+It is ready while its engine runs: whether the replica serves, and holds what was planned, is for the leader
+to say. It is told to stop together with its leader, which may have requests to finish: it stays until the
+leader is gone, and no longer than a leader may drain. What is left of a group has nothing to do.
 """
 
 from __future__ import annotations

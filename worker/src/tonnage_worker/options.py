@@ -44,7 +44,9 @@ def parse_options(arguments: Sequence[str], *, environment: Mapping[str, str]) -
         "--termination-log", default="/dev/termination-log", help="where the reason of the end is written"
     )
     parser.add_argument(
-        "--follower", action="store_true", help="the engine is headless: one node of a replica that spans several"
+        "--follower",
+        action="store_true",
+        help="the engine is headless: one node of a replica that spans several",
     )
     parser.add_argument("--leader-port", type=int, help="port of the leader's worker (as --port)")
     parser.add_argument("engine_arguments", nargs="*", metavar="-- ENGINE_ARGUMENT")

@@ -78,9 +78,7 @@ async def _read(here: Here, name: str) -> State:
     return State(body=body, deployment=deployment, pods=records)
 
 
-async def _workload(
-    here: Here, owner: Owner, deployment: Object | None, *, wanted: str
-) -> Object | None:
+async def _workload(here: Here, owner: Owner, deployment: Object | None, *, wanted: str) -> Object | None:
     """The workload of the plan in force, in the words of a Deployment; else whichever there is."""
     selector = f"{DEPLOYMENT_LABEL}={owner.name}"
     found = await read_all(here, GROUP_SET, namespace=here.namespace, selector=selector)

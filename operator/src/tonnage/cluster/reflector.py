@@ -72,7 +72,6 @@ class Reflector:
         namespace: str = "",
         watches: bool = True,
         optional: bool = False,
-        served_changed: Callable[[], None] = lambda: None,
         relist_seconds: float = RELIST_SECONDS,
     ) -> None:
         self.kind = kind
@@ -85,7 +84,7 @@ class Reflector:
         self.last_contact = clock()
         self._cluster, self._sink, self._selector, self._clock = cluster, sink, selector, clock
         self._watches, self._optional, self._absent = watches, optional, False
-        self._served_changed = served_changed
+        self.served_changed: Callable[[], None] = lambda: None
         self._relist_seconds, self._relist_at = relist_seconds, float("inf")
         self._version = ""  # where the next watch starts; "" where only a list can tell
         self._seen = ""  # the highest version that was ever told of
@@ -165,13 +164,13 @@ class Reflector:
         """Is the kind known to be served?"""
         return self.synced.is_set() and not self._absent
 
-    def _note_absence(self, absent: bool) -> None:  # noqa: FBT001
+    def _note_absence(self, absent: bool) -> None:
         before = self.served
         self._absent = absent
         self.synced.set()
         self.settled.set()
         if before != self.served:
-            self._served_changed()
+            self.served_changed()
 
     def _believes(self, version: str) -> bool:
         """Does a list follow what was seen? Raises ApiError to ask again before an older one is taken."""

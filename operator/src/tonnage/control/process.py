@@ -59,10 +59,6 @@ OF_HARDWARE: Final = frozenset({*OF_NODES, RESOURCE_CLAIM})
 _IS_IT_INSTALLED = " (is the CustomResourceDefinition installed?)"
 
 
-def _nothing() -> None:
-    pass
-
-
 def rfc3339() -> str:
     """The time as the API spells it."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -136,11 +132,14 @@ class Process:
                 namespace=namespace,
                 watches=watches_objects or kind != LLM_DEPLOYMENT,
                 optional=kind in OPTIONAL,
-                served_changed=self._room_changed if kind == GROUP_SET else _nothing,
                 relist_seconds=relist_seconds,
             )
             for kind, namespace in watched(config)
         ]
+
+        for reflector in self._reflectors:
+            if reflector.kind == GROUP_SET:
+                reflector.served_changed = self._room_changed
 
     def _sink(self, kind: Kind) -> Sink:
         if kind == POD:

@@ -25,9 +25,7 @@ def build_children(
     ]
 
 
-def build_workload(
-    kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner, settings: Settings
-) -> Manifest:
+def build_workload(kept: Kept, *, plan_hash: str, spec: Spec, owner: Owner, settings: Settings) -> Manifest:
     """What makes the pods: a Deployment, or a LeaderWorkerSet where a replica spans nodes."""
     if not spans_nodes(kept.plan):
         return build_deployment(

@@ -81,9 +81,7 @@ def build_deployment(
         },
         "progressDeadlineSeconds": progress_seconds(kept, spec=spec),
         "revisionHistoryLimit": 2,
-        "template": build_pod_template(
-            kept, plan_hash=plan_hash, spec=spec, owner=owner, settings=settings
-        ),
+        "template": build_pod_template(kept, plan_hash=plan_hash, spec=spec, owner=owner, settings=settings),
     }
     if replicas is not None:
         body["replicas"] = replicas
@@ -248,7 +246,9 @@ def _build_env(kept: Kept, *, spec: Spec, settings: Settings, role: Role) -> lis
         fixed["OMP_NUM_THREADS"] = str(max(1, cpu_millis(spec) // 1000))
     user = {variable.name: literal(variable.value) for variable in spec.engine.env}
     both = {**fixed, **user}
-    variables = [{"name": name, "value": value} if value else {"name": name} for name, value in both.items()]
+    variables: list[Manifest] = [
+        {"name": name, "value": value} if value else {"name": name} for name, value in both.items()
+    ]
     if role is not Role.ALONE and _HOST_IP not in user:
         # what the engine tells the others to reach it by, which it would else guess (vLLM 0.32
         # utils/network_utils.py get_ip)

@@ -14,7 +14,7 @@ from tonnage.rendering.plan import Kept
 from tonnage.rendering.settings import Settings
 
 _NAME_DIGITS = 4
-"""Of the hash in a set's name: names of its pods' revisions, NAME-HASH-9-REVISION, are labels of 63 letters."""
+"""Of the hash in a set's name: NAME-HASH-9-REVISION is a label of its pods, of at most 63 letters."""
 
 
 def spans_nodes(plan: Plan) -> bool:

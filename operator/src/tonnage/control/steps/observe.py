@@ -58,7 +58,9 @@ async def observe_workers(p: Pass, world: World) -> bool:
 def _remember_ended(p: Pass, pods: Sequence[Pod]) -> None:
     """A pod of a group that failed takes all of its group with it: what it said is kept while no leader of
     its plan is ready."""
-    failed = [pod for pod in pods if GROUP_OF_PODS in pod.labels and pod.last_exit and pod.last_exit.exit_code]
+    failed = [
+        pod for pod in pods if GROUP_OF_PODS in pod.labels and pod.last_exit and pod.last_exit.exit_code
+    ]
     if failed:
         p.memory.ended = failed[0]
     ended = p.memory.ended
