@@ -14,7 +14,7 @@ from tonnage.rendering.children import build_children
 from tonnage.rendering.findings import Snapshot, degraded, is_rolled_out, progressing
 from tonnage.rendering.names import COMPONENT, FOLLOWER, GROUP_OF_PODS, PLAN, WORKER
 from tonnage.rendering.observations import Termination
-from tonnage.rendering.workloads import Stands, as_deployment, leftovers, next_replicas
+from tonnage.rendering.workloads import Stands, as_deployment, leftovers, next_replicas, placed_replicas
 from unit.rendering.golden import rendered
 from unit.rendering.samples import CLAIMED, HASH, KEPT, ON_FOUR, OWNER, SETTINGS, on_gpus, pod, spec
 from unit.rendering.test_gpu import OPTIONS
@@ -233,3 +233,14 @@ def test_a_deployment_that_was_just_changed_counts_none_as_ready() -> None:
     status = {"observedGeneration": 1, "readyReplicas": 2, "updatedReplicas": 2}
     assert Stands.of({**body, "status": status}).ready == 0
     assert Stands.of({**body, "status": {**status, "observedGeneration": 2}}).ready == 2
+
+
+@given(st.integers(0, 5), st.integers(0, 5))
+def test_groups_come_one_after_the_other_and_one_that_is_made_anew_takes_none_away(
+    wanted: int, lost: int
+) -> None:
+    before = 0
+    for placed in range(wanted + 1):
+        before = placed_replicas(wanted, before=before, placed=placed)
+        assert before == min(wanted, placed + 1)
+    assert placed_replicas(wanted, before=before, placed=max(0, wanted - lost)) == wanted

@@ -42,7 +42,7 @@ def not_rendered(plan: Plan, *, groups: bool) -> Rejection | None:
         message=(
             f"the best plan is {gpu.nodes_per_replica} nodes with {gpu.devices_per_pod}x {plan.product} each "
             "for one replica, for which LeaderWorkerSet must be installed (leaderworkersets."
-            "leaderworkerset.x-k8s.io v1, see docs/operations.md), and this cluster has none: install it; or "
+            "leaderworkerset.x-k8s.io v1, see docs/multi-node.md), and this cluster has none: install it; or "
             "set spec.hardware.maxGPUsPerReplica to the GPUs of one node and leave parallelism.pipeline out "
             "to get what one node holds, ask for less (workload, or a lower quality), or add nodes with more "
             "or larger GPUs"

@@ -70,6 +70,15 @@ def next_replicas(wanted: int, *, others: Sequence[Stands], spare: int) -> int:
     return min(wanted, max(1, wanted + 1 - beside, spare))
 
 
+def placed_replicas(wanted: int, *, before: int, placed: int) -> int:
+    """Replicas of a set of groups, of which `before` are there and `placed` have a node for each pod.
+
+    One comes after the other: two at once might each get a part of the last nodes and wait for each other for
+    ever.
+    """
+    return min(wanted, max(before, placed + 1))
+
+
 def left_of(other: Stands, *, to_give: int) -> int:
     """Replicas of a workload that goes, of at most so many: none where none serves."""
     return min(other.replicas, to_give) if other.ready else 0

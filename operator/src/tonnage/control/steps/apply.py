@@ -12,7 +12,7 @@ from tonnage.rendering.deployment import most_unavailable
 from tonnage.rendering.gpu import build_claim_templates
 from tonnage.rendering.groups import spans_nodes
 from tonnage.rendering.names import Manifest
-from tonnage.rendering.workloads import Stands, next_replicas
+from tonnage.rendering.workloads import Stands, next_replicas, placed_replicas
 
 
 async def bring_children(p: Pass, world: World) -> bool:
@@ -29,15 +29,24 @@ async def bring_children(p: Pass, world: World) -> bool:
 
 
 def _paced(p: Pass, world: World, desired: list[Manifest]) -> list[Manifest]:
-    """While another workload serves, the wanted one has as many replicas as are its turn; and it is not begun
-    while the roll-out is paused."""
+    """While another workload serves, the wanted one has as many replicas as are its turn, and is not begun
+    while the roll-out is paused. Groups come one after the other."""
     others = [Stands.of(body) for body in other_workloads(p, world)]
-    if p.spec is None or p.kept is None or p.workload is None or not others:
+    grouped = p.kept is not None and spans_nodes(p.kept.plan)
+    if p.spec is None or p.kept is None or p.workload is None or not (others or grouped):
         return desired
-    if p.spec.rollout.paused and own_child(p, world, *p.workload) is None:
+    live = own_child(p, world, *p.workload)
+    if p.spec.rollout.paused and live is None and others:
         return [body for body in desired if _id(body) != p.workload]
     spare = most_unavailable(p.kept, spec=p.spec)
     replicas = next_replicas(p.spec.wanted_replicas, others=others, spare=spare)
+    if p.kept.plan.gpu is not None and grouped:
+        bound = world.hardware.bound_pods(p.key, plan_hash=p.plan_hash)
+        replicas = placed_replicas(
+            replicas,
+            before=live["spec"].get("replicas", 1) if live is not None else 0,
+            placed=bound // p.kept.plan.gpu.nodes_per_replica,
+        )
     return [
         {**body, "spec": {**body["spec"], "replicas": replicas}} if _id(body) == p.workload else body
         for body in desired
