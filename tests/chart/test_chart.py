@@ -104,7 +104,7 @@ def test_the_rights_hold_no_secret_no_wildcard_and_no_escalation(helm: Path, val
 
 def documented(text: str) -> set[tuple[str, str, str]]:
     """The table of rights: API group, resource, verb."""
-    rows = re.findall(r"^\| `([a-z/]+)(?:\.([a-z0-9.]+))?` \| ([a-z, ]+) \|", text, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z/]+)(?:\.([a-z0-9.-]+))?` \| ([a-z, ]+) \|", text, flags=re.MULTILINE)
     return {(group, resource, verb) for resource, group, verbs in rows for verb in verbs.split(", ")}
 
 

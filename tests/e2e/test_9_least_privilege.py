@@ -6,15 +6,17 @@ makes the file complete without the others: it asks for everything the operator 
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
 import yaml
 
-from cluster.objects import llm, plan_map, uid, wait_for
+from cluster.objects import condition, llm, plan_map, uid, wait_for
 from harness import chart
 from harness.audit import Request
 from harness.cluster import Cluster
+from harness.group_sets import install_definition, remove_definition
 from harness.restricted import SeenPods, faults
 from harness.rights import Grant, granted, used
 from harness.steps import say
@@ -23,6 +25,7 @@ from unit.gpus import clusters
 
 pytestmark = pytest.mark.e2e
 START_SECONDS = 600
+_PAPER = ("paper-0", "paper-1")
 OPERATOR = f"system:serviceaccount:{chart.NAMESPACE}:{chart.RELEASE}"
 LEASE = f"{chart.RELEASE}-operator"
 # kopf looks for its kinds there; every authenticated user may (ClusterRole system:discovery)
@@ -36,6 +39,7 @@ def asked(cluster: Cluster, namespace: str, started_at: int) -> list[Request]:
     _edits_by_hand_are_reverted(cluster, namespace)
     _a_failed_inspection_is_repeated(cluster, namespace)
     _templates_of_claims_come_and_go_with_their_plans(cluster, namespace)
+    _workloads_take_over_from_each_other(cluster, namespace)
     _the_lease_is_lost_made_anew_and_given_up(cluster)
     return cluster.audit.requests(after=started_at, user=OPERATOR)
 
@@ -114,6 +118,60 @@ def _templates_of_claims_come_and_go_with_their_plans(cluster: Cluster, namespac
         cluster.delete("llmdep", "claims", namespace=namespace)
     finally:
         cluster.remove(*published)
+
+
+def _workloads_take_over_from_each_other(cluster: Cluster, namespace: str) -> None:
+    """Two nodes are there on paper. No worker is wanted, since none could start."""
+    install_definition(cluster)
+    body = llm("spread", hardware=_stages(2), replicas=0)
+    try:
+        cluster.apply(body, namespace=namespace)
+        _planned_on_paper(cluster, namespace)
+        (found,) = wait_until("a set", lambda: cluster.find("leaderworkersets", namespace=namespace))
+        name = found["metadata"]["name"]
+        _a_lost_label_is_mended(cluster, "leaderworkersets", name, namespace=namespace)
+        body["spec"]["hardware"] = _stages(1)
+        cluster.apply(body, namespace=namespace)
+        _planned_on_paper(cluster, namespace)
+        wait_until("a Deployment", lambda: uid(cluster, "deployment", "spread", namespace=namespace))
+        wait_until("the set to go", lambda: not uid(cluster, "leaderworkersets", name, namespace=namespace))
+        body["spec"]["hardware"] = _stages(2)
+        cluster.apply(body, namespace=namespace)
+        _planned_on_paper(cluster, namespace)
+        wait_until(
+            "the Deployment to go", lambda: not uid(cluster, "deployment", "spread", namespace=namespace)
+        )
+        cluster.delete("llmdep", "spread", namespace=namespace)
+    finally:
+        remove_definition(cluster)
+        cluster.kubectl("delete", "nodes", *_PAPER, "--ignore-not-found")
+
+
+def _stages(pipeline: int) -> dict[str, Any]:
+    return {"accelerator": "GPU", "parallelism": {"tensor": 1, "pipeline": pipeline}}
+
+
+def _planned_on_paper(cluster: Cluster, namespace: str) -> None:
+    """Nodes that nobody reports on are Ready for a while; the plan is kept after that."""
+    found = clusters.body("Node", "h100-0")
+    for name in _PAPER:
+        labels = {**found["metadata"]["labels"], "kubernetes.io/hostname": name}
+        cluster.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}})
+
+    def planned() -> bool:
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        ready = [{"type": "Ready", "status": "True", "lastHeartbeatTime": now}]
+        amounts = {each: {**found["status"][each], clusters.GPU: "1"} for each in ("capacity", "allocatable")}
+        for name in _PAPER:
+            cluster.patch("node", name, {"status": {**amounts, "conditions": ready}}, subresource="status")
+        told = condition(cluster, "Planned", namespace=namespace, name="spread")
+        body = cluster.get("llmdep", "spread", namespace=namespace) or {"metadata": {}}
+        return (told.get("status"), told.get("observedGeneration")) == (
+            "True",
+            body["metadata"]["generation"],
+        )
+
+    wait_until("a plan", planned, seconds=120, every_seconds=2)
 
 
 def _template(cluster: Cluster, namespace: str) -> str:
