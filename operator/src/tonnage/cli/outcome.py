@@ -154,7 +154,7 @@ class _Line:
             self._site = Site(hardware=records, accepted=tuple(self._around.accepted()), prices={})
             self._room = room_of(self._site)
         outcome, behind = plan_next(contender, site=self._site, room=self._room)
-        if isinstance(outcome, Rejection) or not_rendered(outcome) is not None:
+        if isinstance(outcome, Rejection) or not_rendered(outcome, groups=self._around.groups):
             return outcome, ()
         self._room = behind
         return outcome, behind.granted[-1].nodes
