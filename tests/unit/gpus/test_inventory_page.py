@@ -10,7 +10,10 @@ import yaml
 from harness.paths import REPOSITORY
 from tonnage.api.static_inventory import read_static
 from tonnage.gpus.inventory import Inventory, Reason
+from tonnage.planning.gpu.contend import Site, contend
+from tonnage.planning.plan import Rejection
 from unit.gpus.clusters import real
+from unit.planning.gpu.test_contend import contender, with_memory
 
 PAGE = (REPOSITORY / "docs" / "inventory.md").read_text()
 
@@ -40,5 +43,7 @@ def test_the_static_example_is_taken() -> None:
 
 def test_the_refusal_shown_is_one_that_is_given() -> None:
     (shown,) = re.findall(r"^> (.*)$", PAGE, re.MULTILINE)
-    tests = (REPOSITORY / "tests" / "unit" / "gpus" / "test_reservations.py").read_text()
-    assert shown in "".join(re.findall(r'"([^"\n]*)"', tests))
+    site = Site(hardware=with_memory(25), prices={})
+    found = contend([contender(name, tensor=1) for name in "abc"], site=site)["ns/c"]
+    assert isinstance(found, Rejection)
+    assert shown == found.message

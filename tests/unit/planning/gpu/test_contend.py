@@ -233,7 +233,7 @@ def test_devices_count_only_as_far_as_there_is_main_memory_for_their_pods() -> N
     assert "no node has 1 H100-80GB free with 10.00 GiB of main memory" in message.replace(
         "NVIDIA-H100-80GB-HBM3", "H100-80GB"
     )
-    assert "node h100-0 has them, and 5.00 GiB too little of it" in message
+    assert "of main memory: node h100-0 lacks 5.00 GiB of it" in message
     two, *_ = contend(
         [contender("a", replicas=3, **one)], site=Site(hardware=with_memory(25), prices={})
     ).values()

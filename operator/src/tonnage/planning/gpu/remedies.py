@@ -72,7 +72,7 @@ def _lacking(question: GpuQuestion, closest: Lost | None) -> str:
     if closest is None or closest.choice is None or not closest.fits:
         return ""
     lacking = rules.lacking_memory(question, closest.choice)
-    return "" if lacking is None else f": node {lacking[0]} has them, and {gib(lacking[1])} too little of it"
+    return "" if lacking is None else f": node {lacking[0]} lacks {gib(lacking[1])} of it"
 
 
 def _remedies(question: GpuQuestion, found: Found) -> Iterator[Remedy]:
