@@ -108,7 +108,7 @@ def test_what_no_estimate_explains_names_the_bytes_of_others() -> None:
     much = {**OUT, "reason": "InsufficientMemory"}
     figures = {"neededBytes": 70 * GIB, "freeBytes": 30 * GIB, "totalBytes": 79 * GIB}
     setback = found(ended({**much, "figures": figures}))
-    others = (49 * GIB - GPU_PLAN.memory.context) / GIB
+    others = (49 * GIB - GPU_PLAN.memory.context - GPU_PLAN.memory.non_torch) / GIB
     assert f"others have {others:.2f} GiB of it, end them" in unexplained(setback, kept=kept())
     del figures["totalBytes"]
     assert "another process" in unexplained(found(ended({**much, "figures": figures})), kept=kept())
@@ -122,6 +122,14 @@ def test_what_is_kept_free_already_counts_too() -> None:
     assert unexplained(setback, kept=kept()) == ""
     assert unexplained(setback, kept=kept(withheld=8 * GIB)) == ""
     assert "in a plan that keeps 9.00 GiB free already" in unexplained(setback, kept=kept(withheld=9 * GIB))
+
+
+def test_what_a_preflight_on_a_card_told_is_read() -> None:
+    """Qwen3-8B on an H200 of its own: what the worker itself has by then is nobody else's."""
+    told = next(each for each in ROWS if each["id"] == "qwen3-8b-preflight")["exit"]
+    setback = found(ended(told))
+    assert round(setback.missing_bytes / GIB, 2) == 4.36
+    assert setback.others_bytes == 0
 
 
 @pytest.mark.parametrize(

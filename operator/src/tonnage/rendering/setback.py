@@ -81,13 +81,14 @@ def _missing(told: ExitMessage) -> int:
 
 def _others(told: ExitMessage, *, plan: Plan) -> int:
     """Bytes of the device that others have: by the allocator's word, or, at a start, what was neither free
-    nor the context of the worker itself."""
+    nor the worker's own before it loads: its context and what torch opened (0.67 GiB in qwen3-8b-preflight).
+    """
     if "otherBytes" in told.figures or told.reason == "OutOfMemory":
         return int(told.figures.get("otherBytes", 0))
     if "totalBytes" not in told.figures:
         return 0
     taken = int(told.figures["totalBytes"]) - int(told.figures["freeBytes"])
-    return max(0, taken - plan.memory.context)
+    return max(0, taken - plan.memory.context - plan.memory.non_torch)
 
 
 def unexplained(setback: Setback, *, kept: Kept) -> str:
