@@ -76,7 +76,13 @@ def item(name: str) -> Object:
 
 
 async def play(
-    script: Script, *, namespace: str = "", relist_seconds: float = 600.0, watches: bool = True
+    script: Script,
+    *,
+    namespace: str = "",
+    relist_seconds: float = 600.0,
+    watches: bool = True,
+    optional: bool = False,
+    changes: list[bool] | None = None,
 ) -> tuple[Told, Reflector]:
     told = Told()
     reflector = Reflector(
@@ -87,8 +93,10 @@ async def play(
         clock=lambda: 7.0,
         namespace=namespace,
         watches=watches,
+        optional=optional,
         relist_seconds=relist_seconds,
     )
+    reflector.served_changed = lambda: changes.append(reflector.served) if changes is not None else None
     task = asyncio.create_task(reflector.run())
     while (script.watches or script.lists) and not task.done():
         await asyncio.sleep(0)
@@ -192,6 +200,19 @@ async def test_a_kind_that_is_no_longer_served_is_not_synced_until_it_is_listed_
     assert not reflector.synced.is_set()
     _, reflector = await play(Script(lists=[([], "10"), gone, ([], "12")], watches=[[gone]]))
     assert reflector.synced.is_set()
+
+
+async def test_who_waits_for_a_kind_that_a_cluster_may_be_without_is_told_when_it_is_served_and_when_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MAX_BACKOFF_SECONDS", 0.0)
+    gone = ApiError(404, "the server could not find the requested resource")
+    changes: list[bool] = []
+    script = Script(lists=[gone, gone, ([item("a")], "10"), gone], watches=[[gone]])
+    told, reflector = await play(script, optional=True, changes=changes)
+    assert changes == [True, False]
+    assert (reflector.synced.is_set(), reflector.served) == (True, False)
+    assert told.calls[-1] == ("replace", [])
 
 
 async def test_410_at_once_after_each_list_waits_longer_and_longer(monkeypatch: pytest.MonkeyPatch) -> None:

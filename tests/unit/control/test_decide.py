@@ -17,6 +17,7 @@ from tonnage.control import reconcile as passes
 from tonnage.control.hardware import Hardware
 from tonnage.control.queue import Key
 from tonnage.control.reconcile import reconcile
+from tonnage.control.room import Arbiter
 from tonnage.control.steps.decide import decide_plan
 from tonnage.control.store import Store
 from tonnage.control.world import Clock, Known, Pass, World
@@ -117,6 +118,30 @@ class Room:
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> Room:
     return Room(monkeypatch)
+
+
+def test_a_plan_over_nodes_waits_for_the_kind_that_it_needs_and_goes_with_it(room: Room) -> None:
+    second = clusters.body("Node", "h100-0")
+    room.world.hardware.put(NODE, {**second, "metadata": {**second["metadata"], "name": "h100-1"}})
+    spread = {**GPUS, "hardware": {"accelerator": "GPU", "parallelism": {"tensor": 8, "pipeline": 2}}}
+    room.put("a", **spread)
+    assert room.planned("a")[:2] == (False, "MultiNodeNotSupported")
+    assert room.world.waiting_for_room == {("ns", "a")}
+    room.world.groups_served = lambda: True
+    room.world.arbiter = Arbiter(
+        room.world.hardware, offer=room.world.offer, changed=lambda: None, groups=lambda: True
+    )
+    assert room.planned("a")[:2] == (True, "Planned")
+    assert room.last is not None
+    assert room.last.kept is not None
+    # its pods have two nodes, of which others get nothing
+    room.put("b", **GPUS)
+    assert room.planned("b")[1] == "NotEnoughGpus"
+    room.world.groups_served = lambda: False
+    # its set is gone with the kind, which the store tells
+    room.world.store.touch(("ns", "a"))
+    assert room.planned("a")[:2] == (False, "MultiNodeNotSupported")
+    assert room.world.waiting_for_room == {("ns", "a"), ("ns", "b")}
 
 
 def test_a_plan_holds_its_devices_and_the_next_is_told_by_whom(room: Room) -> None:

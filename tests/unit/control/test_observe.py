@@ -16,7 +16,7 @@ from tonnage.control.reconcile import reconcile
 from tonnage.control.steps.observe import observe_workers
 from tonnage.control.store import Store
 from tonnage.control.world import Clock, Pass, Settled, World
-from tonnage.rendering.names import COMPONENT, DEPLOYMENT, WORKER, Owner
+from tonnage.rendering.names import COMPONENT, DEPLOYMENT, FOLLOWER, GROUP_OF_PODS, PLAN, WORKER, Owner
 from tonnage.rendering.observations import Pod, Report
 from unit.rendering.samples import SETTINGS, report
 
@@ -66,10 +66,20 @@ class House:
             },
         )
 
-    def add_pod(self, name: str = "chat-1", *, ready: bool = True, version: int = 1) -> None:
-        labels = {DEPLOYMENT: KEY[1], COMPONENT: WORKER}
+    def add_pod(
+        self,
+        name: str = "chat-1",
+        *,
+        ready: bool = True,
+        version: int = 1,
+        exit_code: int | None = None,
+        **own: str,
+    ) -> None:
+        labels = {DEPLOYMENT: KEY[1], COMPONENT: WORKER, PLAN: "h1", **own}
         meta = {"namespace": KEY[0], "name": name, "uid": name, "resourceVersion": str(version)}
-        running = {"name": "engine", "containerID": "c", "state": {"running": {}}}
+        running: dict[str, Any] = {"name": "engine", "containerID": "c", "state": {"running": {}}}
+        if exit_code is not None:
+            running["lastState"] = {"terminated": {"exitCode": exit_code, "message": "full"}}
         status = {
             "podIP": "10.0.0.1",
             "conditions": [{"type": "Ready", "status": str(ready)}],
@@ -100,6 +110,39 @@ async def test_a_verified_worker_is_asked_once_and_again_after_a_minute_or_so(ho
     house.now += 2
     await house.observe()
     assert house.workers.asked == 2
+
+
+GROUPED = {GROUP_OF_PODS: "chat-1a2b"}
+
+
+async def test_a_follower_is_seen_and_not_asked(house: House) -> None:
+    house.add_pod("chat-1a2b-0", **GROUPED)
+    house.add_pod("chat-1a2b-0-1", **{**GROUPED, COMPONENT: FOLLOWER})
+    p = await house.observe()
+    assert house.workers.asked == 1
+    assert [worker.pod.name for worker in p.workers] == ["chat-1a2b-0"]
+    assert [pod.name for pod in p.followers] == ["chat-1a2b-0-1"]
+
+
+async def test_what_a_pod_of_a_group_said_is_kept_when_it_is_gone_until_a_leader_of_its_plan_is_ready(
+    house: House,
+) -> None:
+    house.add_pod("f", ready=False, exit_code=1, **{**GROUPED, COMPONENT: FOLLOWER})
+    p = await house.observe()
+    house.store.replace(POD, [], version="9")
+    for _ in range(2):
+        p = await house.observe()
+        assert p.memory.ended is not None
+        assert p.memory.ended.name == "f"
+        house.add_pod("l", version=11, **{**GROUPED, PLAN: "h2"})
+    house.add_pod("l", version=12, **GROUPED)
+    assert (await house.observe()).memory.ended is None
+
+
+async def test_one_that_drained_or_is_no_member_of_a_group_is_not_remembered(house: House) -> None:
+    house.add_pod("drained", ready=False, exit_code=0, **GROUPED)
+    house.add_pod("alone", ready=False, exit_code=1)
+    assert (await house.observe()).memory.ended is None
 
 
 async def test_a_worker_whose_pod_becomes_ready_is_asked_at_once(house: House) -> None:

@@ -218,6 +218,22 @@ def test_a_plan_that_cannot_become_pods_keeps_no_devices_from_others() -> None:
         assert isinstance(cluster.ask(contender(name, tensor=8))[0], Plan)
 
 
+def test_where_groups_can_be_made_a_replica_of_two_nodes_gets_both() -> None:
+    cluster = Cluster("h100-0")
+    other = body("Node", "h100-0")
+    cluster.hardware.put(NODE, {**other, "metadata": {**other["metadata"], "name": "h100-1"}})
+    served: list[bool] = []
+    cluster.arbiter = Arbiter(
+        cluster.hardware, offer=room.NOTHING_STATED, changed=cluster.tell, groups=lambda: bool(served)
+    )
+    spread = contender("a", hardware=Wanted(tensor_parallel=8, pipeline_parallel=2))
+    assert isinstance(cluster.ask(spread)[0], Rejection)
+    served.append(True)
+    (plan, late) = cluster.ask(spread, contender("b", tensor=8))
+    assert isinstance(plan, Plan)
+    assert isinstance(late, Rejection)
+
+
 def test_what_comes_in_place_of_a_pod_that_leaves_has_first_call_on_its_devices() -> None:
     cluster = Cluster("h100-0")
     (plan,) = cluster.ask(contender("a", tensor=8))

@@ -79,6 +79,9 @@ _BY_REASON: Final[Mapping[str, str]] = {
     "Waiting": "wait: it is planned once the operator has looked at all objects",
     **dict.fromkeys(("NotEnoughGpus", "NoRoomForSurge"), _GPUS),
     **dict.fromkeys(("NoAccelerators", "NoUsablePool", "ProductNotAllowed"), _LABELS),
+    "MultiNodeNotSupported": (
+        "install LeaderWorkerSet, which is seen by itself; or try changes with `tonnage plan -f FILE`"
+    ),
     "NodesUnknown": "set the chart's rbac.nodes, or state the GPUs in its inventory.pools",
     **dict.fromkeys(("InsufficientMemory", "OutOfMemory"), _LACKING),
     "NoPlan": "",
