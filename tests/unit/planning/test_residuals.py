@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import fields
 from itertools import product
 
 import pytest
@@ -14,13 +15,16 @@ from tonnage.planning.budget import budget
 from tonnage.planning.fit import Device, EngineOptions, lay_out
 from tonnage.planning.graphs import captured_sizes
 from tonnage.planning.load import Load
+from tonnage.planning.plan import MemoryBytes
 from tonnage.planning.residuals import (
+    FORMAT,
     KEPT,
     MAX_KEYS,
     MAX_STEP_MIB,
     Key,
     Learned,
     Residuals,
+    as_learned,
     beside_kv,
     calibrated,
     dump,
@@ -49,9 +53,14 @@ _WITHOUT_SLOTS_GIB = 7.63 - 0.077
 
 def taught(*residuals_mib: int, key: Key = KEY) -> Residuals:
     known = Residuals()
-    for residual in residuals_mib:
-        known = known.with_start(key, measured_bytes=LAW.likely + residual * MIB, law=LAW, trusted=True)
+    for second, residual in enumerate(residuals_mib):
+        known = told(known, residual, started_at=second, key=key)
     return known
+
+
+def told(known: Residuals, residual_mib: int, *, started_at: int, key: Key = KEY) -> Residuals:
+    measured = LAW.likely + residual_mib * MIB
+    return known.with_start(key, started_at=started_at, measured_bytes=measured, law=LAW, trusted=True)
 
 
 def of(known: Residuals, key: Key = KEY) -> Learned:
@@ -100,7 +109,8 @@ def _learn(known: Residuals, row: dict[str, str]) -> Residuals:
     key, load, total, utilization, had = _replayed(row)
     share = int(utilization * total)
     law = beside_kv(budget(load, total_bytes=total).measured_kv(utilization=utilization), share=share)
-    return known.with_start(key, measured_bytes=share - had, law=law, trusted=True)
+    started_at = int(row["id"].removeprefix("C"))
+    return known.with_start(key, started_at=started_at, measured_bytes=share - had, law=law, trusted=True)
 
 
 _BOTH = list(
@@ -182,11 +192,42 @@ def test_nothing_is_learned_below_the_laws_least() -> None:
     assert found.lower <= found.likely <= found.upper
 
 
+_TOLD = st.lists(st.tuples(st.integers(0, 40), st.integers(-300, 300)), max_size=30)
+
+
+@given(starts=_TOLD, again=st.data())
+def test_a_start_teaches_once_whoever_tells_of_it_again(
+    starts: list[tuple[int, int]], again: st.DataObject
+) -> None:
+    """Told of again in any order, by a process that has read what was kept."""
+    known = Residuals()
+    for second, residual in starts:
+        known = told(known, residual, started_at=second)
+    restarted, problems = read(dump(known))
+    assert (restarted, problems) == (known, ())
+    for second, residual in again.draw(st.permutations(starts)):
+        assert told(restarted, residual, started_at=second) is restarted
+
+
+@given(starts=st.dictionaries(st.integers(0, 10**6), st.integers(-300, 300), max_size=20), order=st.data())
+def test_in_whatever_order_starts_are_told_of_the_newest_bound(
+    starts: dict[int, int], order: st.DataObject
+) -> None:
+    known = Residuals()
+    for second in order.draw(st.permutations(sorted(starts))):
+        known = told(known, starts[second], started_at=second)
+    found = known.of(KEY)
+    newest = tuple(starts[second] for second in sorted(starts)[-KEPT:])
+    assert (found.residuals_mib if found else ()) == newest
+    if found:
+        assert found.bound_mib == of(taught(*newest)).bound_mib
+
+
 def test_a_cold_start_stands_for_a_warm_one_until_there_is_one() -> None:
     cold = Key(**{**{name: getattr(KEY, name) for name in KEY.__slots__}, "compiled": False})
     known = taught(500, key=cold)
     assert of(known).residuals_mib == (500,)
-    known = known.with_start(KEY, measured_bytes=LAW.likely, law=LAW, trusted=True)
+    known = told(known, 0, started_at=1)
     assert (of(known).residuals_mib, of(known, cold).residuals_mib) == ((0,), (500,))
 
 
@@ -203,20 +244,47 @@ def test_a_plan_that_was_taught_by_a_start_holds_its_burst(start: Start) -> None
     assert start.ready_bytes is not None
     assert start.other_bytes is not None
     known = Residuals().with_start(
-        KEY, measured_bytes=start.ready_bytes, law=start.budget.at_ready, trusted=True
+        KEY, started_at=1, measured_bytes=start.ready_bytes, law=start.budget.at_ready, trusted=True
     )
     bound = plan_bound(start.budget, known.of(KEY))
     assert bound + start.other_bytes <= start.total_bytes
     assert plan_bound(start.budget, None) == start.budget.kv_bytes
 
 
+@pytest.mark.parametrize("start", TAUGHT, ids=lambda start: str(start.id))
+@pytest.mark.parametrize("residuals_mib", [(-60000,), (-700,), (-200,) * 5, (0,) * 5, (500,), (60000,)])
+def test_a_learned_budget_has_the_bytes_of_the_bound_and_says_for_what(
+    start: Start, residuals_mib: tuple[int, ...]
+) -> None:
+    learned = of(taught(*residuals_mib))
+    found, law = as_learned(start.budget, learned), start.budget
+    bound = plan_bound(law, learned)
+    assert found.kv_bytes <= bound
+    assert found.kv_bytes == bound or bound > law.kv_bytes
+    assert found.context == law.context
+    assert found.activation == law.activation
+    assert found.weights.upper >= law.weights.lower
+    assert all(part >= 0 for part in vars_of(found.memory(kv_bytes=0)))
+    # what is left free beyond the bound is less than a plan by the laws alone would leave
+    assert bound - found.kv_bytes <= max(0, bound - law.kv_bytes)
+    assert as_learned(law, None) is law
+
+
+def vars_of(memory: MemoryBytes) -> list[int]:
+    return [getattr(memory, field.name) for field in fields(memory)]
+
+
 def test_starts_that_agree_give_a_plan_more_than_the_law_alone() -> None:
     """fill-8b-pinned and its like: 2.5 GiB were left in the burst."""
     start = next(each for each in TAUGHT if each.id == "fill-8b-pinned")
     known = Residuals()
-    for _ in range(5):
+    for second in range(5):
         known = known.with_start(
-            KEY, measured_bytes=start.ready_bytes or 0, law=start.budget.at_ready, trusted=True
+            KEY,
+            started_at=second,
+            measured_bytes=start.ready_bytes or 0,
+            law=start.budget.at_ready,
+            trusted=True,
         )
     more = plan_bound(start.budget, known.of(KEY)) - start.budget.kv_bytes
     assert 0.3 * GIB < more < 2.5 * GIB
@@ -243,13 +311,15 @@ def test_what_stood_is_estimated_when_an_engine_is_ready() -> None:
 def test_images_that_are_not_trusted_teach_nothing(residual: int) -> None:
     known = taught(10, 20)
     measured = LAW.likely + residual * MIB
-    assert known.with_start(KEY, measured_bytes=measured, law=LAW, trusted=False) is known
+    unheard = known.with_start(KEY, started_at=9, measured_bytes=measured, law=LAW, trusted=False)
+    assert unheard is known
 
 
 @pytest.mark.parametrize("measured", [-1, 10**15])
 def test_figures_that_no_device_has_teach_nothing(measured: int) -> None:
     known = taught(10)
-    assert known.with_start(KEY, measured_bytes=measured, law=LAW, trusted=True) is known
+    unheard = known.with_start(KEY, started_at=9, measured_bytes=measured, law=LAW, trusted=True)
+    assert unheard is known
 
 
 @pytest.mark.parametrize(
@@ -264,10 +334,20 @@ def test_figures_that_no_device_has_teach_nothing(measured: int) -> None:
         ("elsewhere/tonnage/worker:1.2", False),
         ("registry.example:5000/minethree/any:1", False),
         ("", False),
+        ("sha256:0123", False),
+        ("tonnage/worker:1", True),
+        ("docker.io/tonnage/worker:1", True),
+        ("docker.io/library/vllm:1", True),
+        ("localhost/tonnage/worker:1", False),
     ],
 )
 def test_images_are_trusted_by_repository(image: str, trusted: bool) -> None:
-    known = ("registry.example/tonnage/worker", "registry.example:5000/mine/*")
+    known = (
+        "registry.example/tonnage/worker",
+        "registry.example:5000/mine/*",
+        "tonnage/worker",
+        "vllm",
+    )
     assert is_trusted(image, known) is trusted
     assert not is_trusted(image, ())
 
@@ -289,9 +369,10 @@ _KEYS = st.builds(
 @given(starts=st.lists(st.tuples(_KEYS, st.integers(-60000, 60000)), max_size=25))
 def test_what_is_kept_is_read_back(starts: list[tuple[Key, int]]) -> None:
     known = Residuals()
-    for key, residual in starts:
+    for second, (key, residual) in enumerate(starts):
         known = known.with_start(
             key,
+            started_at=second,
             measured_bytes=61000 * MIB + residual * MIB,
             law=Term(0, 61000 * MIB, 90000 * MIB),
             trusted=True,
@@ -309,8 +390,8 @@ def test_what_is_kept_is_read_back(starts: list[tuple[Key, int]]) -> None:
 
 def test_the_form_in_a_configmap() -> None:
     assert dump(taught(40, -12)) == {
-        "0.32.0_RTX-4090_Qwen3ForCausalLM_tp1_FULL-AND-PIECEWISE_warm": "2 14 40,-12",
-        "format": "1",
+        "0.32.0_RTX-4090_Qwen3ForCausalLM_tp1_FULL-AND-PIECEWISE_warm": "2 14 40@0,-12@1",
+        "format": FORMAT,
     }
 
 
@@ -318,7 +399,7 @@ def test_the_oldest_keys_make_room() -> None:
     known = Residuals()
     for number in range(MAX_KEYS + 3):
         key = Key(**{**{name: getattr(KEY, name) for name in KEY.__slots__}, "product": f"card {number}"})
-        known = known.with_start(key, measured_bytes=LAW.likely, law=LAW, trusted=True)
+        known = told(known, 0, started_at=number, key=key)
     assert len(known.learned) == MAX_KEYS
     assert sum(len(name) + len(text) for name, text in dump(known).items()) < 64 * 1024
     assert not any("card-2_" in name for name in known.learned)
@@ -329,11 +410,18 @@ def test_the_oldest_keys_make_room() -> None:
     ("data", "keys", "problem"),
     [
         ({}, 0, ""),
-        ({"format": "2", "a": "1 2 3"}, 0, "format '2' is not 1"),
-        ({"a": "1 2 3"}, 0, "format '' is not 1"),
-        ({"format": "1", "a": "1 2 3", "b": "1 2 3,x"}, 1, "b: '1 2 3,x' is not a turn"),
-        ({"format": "1", "a": "1 2 " + ",".join("123456789")}, 0, "a: "),
-        ({"format": "1", "a": ""}, 0, "a: "),
+        ({"format": "1", "a": "1 2 3@4"}, 0, "format '1' is not '1 of"),
+        ({"a": "1 2 3@4"}, 0, "format '' is not '1 of"),
+        ({"format": FORMAT, "a": "1 2 3@4", "b": "1 2 3@4,x"}, 1, "b: '1 2 3@4,x' is not a turn"),
+        ({"format": FORMAT, "a": "1 2 3@4,5@6"}, 1, ""),
+        ({"format": FORMAT, "a": "1 2 " + ",".join(f"1@{second}" for second in range(9))}, 0, "a: "),
+        ({"format": FORMAT, "a": "1 2 3@6,5@4"}, 0, "a: "),
+        ({"format": FORMAT, "a": "1 2 3@6,5@6"}, 0, "a: "),
+        ({"format": FORMAT, "a": "1 2 99999@6"}, 0, "a: "),
+        ({"format": FORMAT, "a": "1 99999 2@6"}, 0, "a: "),
+        ({"format": FORMAT, "a": "1 2 3"}, 0, "a: "),
+        ({"format": FORMAT, "a": "\u0661 2 3@4"}, 0, "a: "),
+        ({"format": FORMAT, "a": ""}, 0, "a: "),
     ],
 )
 def test_what_cannot_be_read_is_left_out_and_named(data: dict[str, str], keys: int, problem: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from tonnage.rendering.observations import Capacity, Pod, Report
+from tonnage.rendering.observations import Capacity, DeviceMemory, Pod, Report
 from tonnage.rendering.settings import WORKER_PORT
 
 TIMEOUT_SECONDS = 3.0
@@ -71,6 +71,7 @@ def parse_report(body: object) -> Report | None:
             reason=_text(body.get("reason"), 64),
             message=_text(body.get("message"), 512),
             kv_usage=_number(body.get("kvUsage"), most=1.0),
+            memory=_memory(body.get("memory")),
         )
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
@@ -82,6 +83,21 @@ def _capacity(body: Mapping[str, Any]) -> Capacity:
         tokens=_count(body["tokens"]),
         concurrency=_text(body["concurrency"], 64),
     )
+
+
+def _memory(body: object) -> DeviceMemory | None:
+    """What a worker tells of its device; nothing of it is needed for what else it says."""
+    if not isinstance(body, Mapping):
+        return None
+    try:
+        return DeviceMemory(
+            total_bytes=_count(body["totalBytes"]),
+            free_at_start_bytes=_count(body["freeAtStartBytes"]),
+            free_at_ready_bytes=_count(body["freeAtReadyBytes"]),
+            compile_seconds=_number(body["compileSeconds"], most=1e7) or 0.0,
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def _text(value: Any, most: int) -> str:

@@ -5,6 +5,7 @@ What is missing or unreadable in an object never raises: quantities count as 0, 
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING
 from typing import Any, Final
@@ -43,7 +44,17 @@ def pod_record(body: Mapping[str, Any]) -> Pod:
         running="running" in state,
         restarts=container.get("restartCount", 0),
         last_exit=_termination(state.get("terminated") or container.get("lastState", {}).get("terminated")),
+        started_at=seconds_of(state.get("running", {}).get("startedAt")),
+        image=container.get("image", ""),
     )
+
+
+def seconds_of(time: str | None) -> int:
+    """A time as the API writes it, in seconds since the epoch; 0 where there is none, or it is no time."""
+    try:
+        return max(0, int(datetime.datetime.fromisoformat(time or "").timestamp()))
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _is_ready(status: Mapping[str, Any]) -> bool:

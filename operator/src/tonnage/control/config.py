@@ -13,6 +13,7 @@ from typing import Any
 
 from tonnage.api.static_inventory import read_static
 from tonnage.control.room import NOTHING_STATED, Offer
+from tonnage.planning.residuals import repository_of
 from tonnage.rendering.settings import HubSettings, Settings
 
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -26,7 +27,9 @@ class ConfigError(Exception):
 class Config:
     """Where the operator runs and what it hands to all objects.
 
-    `watched` are the namespaces whose LLMDeployments it serves; none means all.
+    `watched` are the namespaces whose LLMDeployments it serves; none means all. `learned` names the ConfigMap
+    that keeps what starts teach, "" where nothing is learned, and `trusted` the repositories whose images
+    teach.
     """
 
     settings: Settings
@@ -38,6 +41,8 @@ class Config:
     watched: tuple[str, ...] = ()
     reads_nodes: bool = True
     offer: Offer = NOTHING_STATED
+    learned: str = ""
+    trusted: tuple[str, ...] = ()
 
 
 def read_config(environment: Mapping[str, str] = os.environ) -> Config:
@@ -65,6 +70,8 @@ def read_config(environment: Mapping[str, str] = os.environ) -> Config:
         watched=_namespaces(environment.get("TONNAGE_WATCH_NAMESPACES", "")),
         reads_nodes=_flag(environment, "TONNAGE_READ_NODES", value="rbac.nodes"),
         offer=_offer(environment.get("TONNAGE_INVENTORY", "")),
+        learned=environment.get("TONNAGE_LEARNED", ""),
+        trusted=_trusted(environment),
     )
 
 
@@ -73,6 +80,13 @@ def _needed(environment: Mapping[str, str], name: str, value: str) -> str:
     if not text:
         raise ConfigError(f"{name} is not set: the chart sets it from {value}")
     return text
+
+
+def _trusted(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The repository of the workers that come with the installation, and others."""
+    own = repository_of(environment.get("TONNAGE_WORKER_IMAGE", ""))
+    others = (name.strip() for name in environment.get("TONNAGE_TRUSTED_IMAGES", "").split(","))
+    return tuple(dict.fromkeys(filter(None, (own, *others))))
 
 
 def _namespaces(text: str) -> tuple[str, ...]:

@@ -19,6 +19,11 @@ class Metrics:
             buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2, 10),
             registry=self.registry,
         )
+        self.learned = Counter(
+            "tonnage_learned_starts",
+            "Starts of engines that taught what they hold of a device.",
+            registry=self.registry,
+        )
         self.queue = Gauge("tonnage_queue_length", "Objects waiting for a pass.", registry=self.registry)
         self.leader = Gauge("tonnage_leader", "1 while this process may write.", registry=self.registry)
         self.contact = Gauge(

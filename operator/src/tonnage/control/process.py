@@ -32,6 +32,7 @@ from tonnage.control.config import Config
 from tonnage.control.hardware import Hardware, Pods
 from tonnage.control.health import serve_health
 from tonnage.control.leader import Leader
+from tonnage.control.learning import LearnedMap, Learning
 from tonnage.control.metrics import Metrics
 from tonnage.control.ports import Ports
 from tonnage.control.queue import Key, KeyedQueue
@@ -109,12 +110,21 @@ class Process:
             clock=Clock(monotonic=time.monotonic, now=rfc3339_micro),
         )
         cluster = GuardedCluster(ports.cluster, may_write=self.leader.holds, clock=time.monotonic)
+        learning = Learning(
+            trusted=config.trusted if config.learned else (),
+            changed=self._room_changed,
+            counted=self.metrics.learned.inc,
+        )
+        self._learned = LearnedMap(
+            cluster, learning, namespace=config.namespace, name=config.learned, watched=config.watched
+        )
         self._world = World(
             cluster=cluster,
             scraper=ports.scraper,
             store=self.store,
             hardware=self.hardware,
             offer=config.offer,
+            learning=learning,
             room_changed=self._room_changed,
             settings=config.settings,
             clock=Clock(monotonic=time.monotonic, now=rfc3339),
@@ -221,6 +231,10 @@ class Process:
         await self.listed()
         await self.leader.acquire()
         self._world.unseen = set(self.store.objects)
+        if self._world.learning.enabled:
+            # a plan that is made before would not have it
+            await self._learned.load()
+            self._spawn(self._learned.keep(), name="learned")
         for number in range(WORKERS):
             self._spawn(self._work(), name=f"worker {number}")
         self._spawn(self._resync(), name="resync")

@@ -18,6 +18,7 @@ from tonnage.gpus.reservations import Need
 from tonnage.planning.gpu.choose import takes_gpus
 from tonnage.planning.gpu.contend import Contender, Room, Site, plan_next, room_of
 from tonnage.planning.plan import Plan, Rejection
+from tonnage.planning.residuals import NOTHING_LEARNED, Residuals
 from tonnage.rendering.gpu import not_rendered
 
 
@@ -93,8 +94,9 @@ class Arbiter:
     """Plans on GPUs in the order of their objects' rank, each with what those ahead leave.
 
     Accepted plans come first, for as many pods as have no node yet. What was worked out stands until a
-    record of the hardware, an accepted plan or a contender ahead changes. `changed` is called when that may
-    give those who wait another answer: devices, or the name of who has them.
+    record of the hardware, an accepted plan, what was learned or a contender ahead changes. `changed` is
+    called when that may give those who wait another answer: devices, or the name of who has them. `learned`
+    tells what starts have taught.
     """
 
     def __init__(
@@ -104,8 +106,10 @@ class Arbiter:
         offer: Offer,
         changed: Callable[[], None],
         groups: Callable[[], bool] = lambda: False,
+        learned: Callable[[], Residuals] = lambda: NOTHING_LEARNED,
     ) -> None:
-        self._hardware, self._offer, self._changed, self._groups = hardware, offer, changed, groups
+        self._hardware, self._offer, self._changed = hardware, offer, changed
+        self._groups, self._learned = groups, learned
         self._accepted: dict[Key, Accepted] = {}
         self._contenders: dict[Key, Contender] = {}
         self._turns: list[_Turn] = []
@@ -179,13 +183,20 @@ class Arbiter:
 
     def _site_now(self) -> Site:
         """What is contended for; turns taken on another ground are forgotten."""
-        seen = (self._hardware.changes, self._groups(), tuple(sorted(self._accepted.items())))
+        learned = self._learned()
+        seen = (
+            self._hardware.changes,
+            self._groups(),
+            tuple(sorted(self._accepted.items())),
+            learned,
+        )
         if self._site is None or seen != self._seen:
             self._seen, self._turns = seen, []
             self._site = Site(
                 hardware=self._offer.inventory or self._hardware.records,
                 accepted=tuple(self._needs()),
                 prices=self._offer.prices,
+                learned=learned,
             )
         return self._site
 

@@ -13,6 +13,7 @@ from tonnage.api.v1alpha1 import Spec
 from tonnage.cluster.inspected import Failure
 from tonnage.cluster.port import Cluster, Kind, Object
 from tonnage.control.hardware import Hardware
+from tonnage.control.learning import Learning
 from tonnage.control.queue import Key
 from tonnage.control.room import NOTHING_STATED, Arbiter, Offer
 from tonnage.control.store import Store
@@ -118,7 +119,8 @@ class Memory:
 
     `applied` are the children that were written, `rendered` the packed list of those last brought about,
     `unheard` are children whose making failed or was not answered. `ended` is a pod of a group as it was when
-    it had failed: LeaderWorkerSet makes the whole group anew, and nothing of it is left to tell.
+    it had failed: LeaderWorkerSet makes the whole group anew, and nothing of it is left to tell. `heard` are
+    containers that have taught what they could.
     """
 
     uid: str
@@ -126,6 +128,7 @@ class Memory:
     deleted: set[str] = field(default_factory=set)
     unheard: set[tuple[Kind, str]] = field(default_factory=set)
     asked: dict[str, Asked] = field(default_factory=dict)
+    heard: set[str] = field(default_factory=set)
     reading: Reading | None = None
     known: Known | None = None
     asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -148,6 +151,7 @@ class World:
     settings: Settings
     clock: Clock
     offer: Offer = NOTHING_STATED
+    learning: Learning = field(default_factory=Learning)
     nodes_readable: Callable[[], bool] = lambda: True
     groups_served: Callable[[], bool] = lambda: False
     pressed: Callable[[], bool] = lambda: False
@@ -163,7 +167,11 @@ class World:
     def __post_init__(self) -> None:
         """Arbitrate on the hardware that is known."""
         self.arbiter = Arbiter(
-            self.hardware, offer=self.offer, groups=self.groups_served, changed=self.room_changed
+            self.hardware,
+            offer=self.offer,
+            groups=self.groups_served,
+            changed=self.room_changed,
+            learned=lambda: self.learning.known,
         )
 
     def nodes(self) -> tuple[Node, ...] | None:

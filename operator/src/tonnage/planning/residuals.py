@@ -9,6 +9,9 @@ compiled (C152 to C163).
 Two figures follow. The *estimate* moves towards the median of the last starts by a bounded step, so that no
 single start moves it far. The *bound*, which plans use, believes the worst of one or two starts at once,
 leaves out one outlier of three or more, and keeps a margin that shrinks once enough starts agree.
+
+A start is known by the second in which its container started: it teaches once, whoever tells of it again,
+and in whatever order starts are told of, the newest are kept.
 """
 
 from __future__ import annotations
@@ -16,13 +19,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from statistics import median
 from typing import Final
 
+from tonnage import __version__
 from tonnage.planning.budget import Budget
 from tonnage.planning.term import MIB, Term
 
-FORMAT: Final = "1"
+FORMAT: Final = f"1 of {__version__}"
+"""A residual is one to the laws of its release: another starts anew, and is taught by all that runs."""
 KEPT: Final = 8
 """Starts of one key that are remembered."""
 MAX_STEP_MIB: Final = 96
@@ -35,7 +41,8 @@ _LEAST_MARGIN_MIB: Final = 96
 _LONGEST_ENTRY: Final = 253
 _FORMAT_ENTRY: Final = "format"
 _PLAIN: Final = re.compile(r"[^A-Za-z0-9.-]+")
-_ENTRY: Final = re.compile(r"(\d{1,9}) (-?\d{1,6}) ((?:-?\d{1,6},){0,7}-?\d{1,6})", re.ASCII)
+_START: Final = r"-?\d{1,6}@\d{1,11}"
+_ENTRY: Final = re.compile(rf"(\d{{1,9}}) (-?\d{{1,6}}) ((?:{_START},){{0,{KEPT - 1}}}{_START})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -61,12 +68,25 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """What is known of one key, in MiB: the estimate, and the last residuals, the newest last. `turn` says
-    when it was last added to, as a count of all that was ever added."""
+    """What is known of one key, in MiB: the estimate, and the residuals of the newest starts, each with the
+    second since the epoch in which its container started, the newest last. `turn` says when it was last added
+    to, as a count of all that was ever added."""
 
     turn: int
     estimate_mib: int
-    residuals_mib: tuple[int, ...]
+    starts: tuple[tuple[int, int], ...]
+    """(second, residual) each."""
+
+    @property
+    def residuals_mib(self) -> tuple[int, ...]:
+        """The residuals, the newest start's last."""
+        return tuple(residual for _, residual in self.starts)
+
+    def may_teach(self, started_at: int) -> bool:
+        """Whether a start is neither known nor older than all that are kept."""
+        if any(started_at == known for known, _ in self.starts):
+            return False
+        return len(self.starts) < KEPT or started_at > self.starts[0][0]
 
     @property
     def margin_mib(self) -> int:
@@ -96,29 +116,55 @@ class Residuals:
         """What is known of a key; of a cold start where a warm one was never seen: that is the safe side."""
         return self.learned.get(key.entry) or self.learned.get(replace(key, compiled=False).entry)
 
-    def with_start(self, key: Key, *, measured_bytes: int, law: Term, trusted: bool) -> Residuals:
-        """Another start. `measured_bytes` are those that `law` estimates.
+    def may_teach(self, key: Key, *, started_at: int) -> bool:
+        """Whether a container that started in that second could teach something."""
+        known = self.learned.get(key.entry)
+        return known is None or known.may_teach(started_at)
+
+    def with_start(
+        self, key: Key, *, started_at: int, measured_bytes: int, law: Term, trusted: bool
+    ) -> Residuals:
+        """Another start, of a container that started in that second since the epoch. `measured_bytes` are
+        those that `law` estimates.
 
         Starts of images that are not `trusted` teach nothing, nor do figures that no device can have: anybody
-        may run a container that says something.
+        may run a container that says something. Nor does a start that is known, or too old to be kept.
         """
         residual = round((measured_bytes - law.likely) / MIB)
         if not trusted or measured_bytes < 0 or abs(residual) > MAX_RESIDUAL_MIB:
             return self
+        if started_at < 0 or not self.may_teach(key, started_at=started_at):
+            return self
         turn = 1 + max((each.turn for each in self.learned.values()), default=0)
-        found = _add(self.learned.get(key.entry), residual, turn=turn)
+        found = _add(self.learned.get(key.entry), residual, started_at=started_at, turn=turn)
         return Residuals(learned=_newest({**self.learned, key.entry: found}))
+
+
+NOTHING_LEARNED: Final = Residuals()
 
 
 def is_trusted(image: str, trusted: Iterable[str]) -> bool:
     """Whether an image is one of those that the administrator trusts: the same repository, "/*" at the end of
     which stands for all below it, by whatever tag or digest."""
-    repository = image.partition("@")[0]
-    head, slash, last = repository.rpartition("/")
-    repository = head + slash + last.partition(":")[0]
-    return any(
-        repository.startswith(each[:-1]) if each.endswith("/*") else repository == each for each in trusted
-    )
+    found = repository_of(image)
+    return bool(found) and any(_covers(repository_of(each), found) for each in trusted)
+
+
+def repository_of(image: str) -> str:
+    """An image without its tag and digest, and with the registry that a runtime adds where none is named
+    (github.com/distribution/reference normalize.go `splitDockerDomain`); empty for a mere digest."""
+    head, slash, last = image.partition("@")[0].rpartition("/")
+    path = head + slash + last.partition(":")[0]
+    if not path or image.startswith("sha256:"):
+        return ""
+    first = path.partition("/")[0]
+    if not slash:
+        return f"docker.io/library/{path}"
+    return path if set(first) & set(".:") or first == "localhost" else f"docker.io/{path}"
+
+
+def _covers(trusted: str, repository: str) -> bool:
+    return repository.startswith(trusted[:-1]) if trusted.endswith("/*") else repository == trusted
 
 
 def calibrated(law: Term, learned: Learned | None) -> Term:
@@ -159,6 +205,35 @@ def plan_bound(budget: Budget, learned: Learned | None) -> int:
     return budget.total_bytes - calibrated(ready, learned).upper - later
 
 
+def as_learned(budget: Budget, learned: Learned | None) -> Budget:
+    """The budget with what was learned, so that its `kv_bytes` are those of `plan_bound`.
+
+    Where starts have held more than the laws' upper figures, the difference is kept free with the margin for
+    bursts. Where they have held less, upper figures shrink: of what stands, never below the least of its law,
+    then of the margin for bursts down to what is likely; if `plan_bound` has more even then, it is left free.
+    The context stays as it is: a start is refused where less than all but that is free.
+    """
+    if learned is None:
+        return budget
+    more = plan_bound(budget, learned) - budget.kv_bytes
+    if more <= 0:
+        margin = budget.burst_margin
+        return replace(budget, burst_margin=replace(margin, upper=margin.upper - more))
+    least = (
+        (budget.non_torch, budget.non_torch.lower),
+        (budget.weights, budget.weights.lower),
+        (budget.graphs, budget.graphs.lower),
+        (budget.burst_margin, budget.burst_margin.likely),
+    )
+    shrunk = []
+    for law, most_taken_to in least:
+        upper = max(most_taken_to, law.upper - more)
+        more -= law.upper - upper
+        shrunk.append(replace(law, likely=min(law.likely, upper), upper=upper))
+    non_torch, weights, graphs, burst_margin = shrunk
+    return replace(budget, non_torch=non_torch, weights=weights, graphs=graphs, burst_margin=burst_margin)
+
+
 def dump(residuals: Residuals) -> dict[str, str]:
     """The data of a ConfigMap: one entry for each key, the same bytes for the same content."""
     entries = {name: _entry_of(each) for name, each in sorted(residuals.learned.items())}
@@ -174,24 +249,33 @@ def read(data: Mapping[str, str]) -> tuple[Residuals, tuple[str, ...]]:
     if not data:
         return Residuals(), ()
     if data.get(_FORMAT_ENTRY) != FORMAT:
-        return Residuals(), (f"format {data.get(_FORMAT_ENTRY, '')[:20]!r} is not {FORMAT}: starting anew",)
+        return Residuals(), (f"format {data.get(_FORMAT_ENTRY, '')[:40]!r} is not {FORMAT!r}: starting anew",)
     found, problems = {}, []
     for name, text in sorted(data.items()):
         match = _ENTRY.fullmatch(text) if name != _FORMAT_ENTRY else None
-        if match is not None:
-            residuals = tuple(int(each) for each in match[3].split(","))
-            found[name] = Learned(turn=int(match[1]), estimate_mib=int(match[2]), residuals_mib=residuals)
+        starts = _starts_in(match[3]) if match is not None else ()
+        if match is not None and starts and abs(int(match[2])) <= MAX_RESIDUAL_MIB:
+            found[name] = Learned(turn=int(match[1]), estimate_mib=int(match[2]), starts=starts)
         elif name != _FORMAT_ENTRY:
             problems.append(f"{name[:120]}: {text[:60]!r} is not a turn, an estimate and residuals in MiB")
     return Residuals(learned=_newest(found)), tuple(problems)
 
 
-def _add(known: Learned | None, residual: int, *, turn: int) -> Learned:
-    residuals = (*(known.residuals_mib if known else ()), residual)[-KEPT:]
+def _starts_in(text: str) -> tuple[tuple[int, int], ...]:
+    """None at all where they are not in order, or say what no start can."""
+    pairs = (each.partition("@") for each in text.split(","))
+    starts = tuple((int(second), int(residual)) for residual, _, second in pairs)
+    ascending = all(first[0] < second[0] for first, second in pairwise(starts))
+    possible = all(abs(residual) <= MAX_RESIDUAL_MIB for _, residual in starts)
+    return starts if ascending and possible else ()
+
+
+def _add(known: Learned | None, residual: int, *, started_at: int, turn: int) -> Learned:
+    starts = tuple(sorted((*(known.starts if known else ()), (started_at, residual))))[-KEPT:]
     before = known.estimate_mib if known else 0
-    step = round(median(residuals)) - before
+    step = round(median(residual for _, residual in starts)) - before
     estimate = before + max(-MAX_STEP_MIB, min(MAX_STEP_MIB, step))
-    return Learned(turn=turn, estimate_mib=estimate, residuals_mib=residuals)
+    return Learned(turn=turn, estimate_mib=estimate, starts=starts)
 
 
 def _newest(learned: dict[str, Learned]) -> dict[str, Learned]:
@@ -202,5 +286,5 @@ def _newest(learned: dict[str, Learned]) -> dict[str, Learned]:
 
 
 def _entry_of(learned: Learned) -> str:
-    residuals = ",".join(map(str, learned.residuals_mib))
-    return f"{learned.turn} {learned.estimate_mib} {residuals}"
+    starts = ",".join(f"{residual}@{second}" for second, residual in learned.starts)
+    return f"{learned.turn} {learned.estimate_mib} {starts}"

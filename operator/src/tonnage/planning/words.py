@@ -93,3 +93,8 @@ def _place(question: Question, rung: Rung) -> str:
     if question.demand.kv_dtype is not None:
         return "pinned choice"
     return "least lossy choice" if rung.quality is Quality.LOSSLESS else "least lossy choice that fits a node"
+
+
+def learned_from(starts: int) -> str:
+    """What a plan's reason says of starts that taught its bytes, empty where none did."""
+    return f", by what {starts} start{'s' if starts > 1 else ''} held" if starts else ""

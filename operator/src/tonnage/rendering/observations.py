@@ -17,7 +17,8 @@ class Termination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod of one of our Deployments or Jobs; `container_id` is empty until the container runs."""
+    """A pod of one of our Deployments or Jobs; `container_id` is empty until the container runs, since
+    `started_at`, in seconds since the epoch. `image` is that which the node says it runs."""
 
     namespace: str
     name: str
@@ -34,6 +35,8 @@ class Pod:
     running: bool
     restarts: int
     last_exit: Termination | None
+    started_at: int = 0
+    image: str = ""
 
     @property
     def address(self) -> str:
@@ -51,8 +54,20 @@ class Capacity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceMemory:
+    """Bytes of the fullest device of a worker: its total, what was free before anything was loaded and once
+    the engine was warm; and how long the engine compiled."""
+
+    total_bytes: int
+    free_at_start_bytes: int
+    free_at_ready_bytes: int
+    compile_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A worker's answer on /capacity. `kv_usage` is a share from 0 to 1, None where it is not known."""
+    """A worker's answer on /capacity. `kv_usage` is a share from 0 to 1, None where it is not known;
+    `memory` None where the worker has no device, or said of it what cannot be."""
 
     state: str
     plan_hash: str
@@ -62,3 +77,4 @@ class Report:
     reason: str
     message: str
     kv_usage: float | None
+    memory: DeviceMemory | None = None

@@ -36,10 +36,10 @@ async def observe_workers(p: Pass, world: World) -> bool:
     p.followers = [pod for pod in world.store.pods(p.key) if pod.labels.get(COMPONENT) == FOLLOWER]
     _remember_ended(p, [*pods, *p.followers])
     asked = [pod for pod in pods if pod.running and pod.ip and not pod.deleting]
-    _forget_others(p, {_container(pod) for pod in asked})
+    _forget_others(p, {container_of(pod) for pod in asked})
     for pod in asked:
-        if _is_due(p, world, pod) and _container(pod) not in p.memory.asking:
-            p.memory.asking[_container(pod)] = asyncio.create_task(_ask(p, world, pod))
+        if _is_due(p, world, pod) and container_of(pod) not in p.memory.asking:
+            p.memory.asking[container_of(pod)] = asyncio.create_task(_ask(p, world, pod))
     if p.memory.asking:
         answered, late = await asyncio.wait(list(p.memory.asking.values()), timeout=ANSWER_SECONDS)
         for task in answered:
@@ -47,7 +47,7 @@ async def observe_workers(p: Pass, world: World) -> bool:
         for task in late:
             task.add_done_callback(lambda _: world.store.touch(p.key))
     p.workers = [Worker(pod=pod, report=_report(p, pod)) for pod in pods]
-    p.unanswered = any(_container(pod) not in p.memory.asked for pod in asked)
+    p.unanswered = any(container_of(pod) not in p.memory.asked for pod in asked)
     now = world.clock.monotonic()
     for container, answer in p.memory.asked.items():
         if container not in p.memory.asking:
@@ -79,17 +79,17 @@ def _forget_others(p: Pass, alive: set[str]) -> None:
 
 
 def _is_due(p: Pass, world: World, pod: Pod) -> bool:
-    asked = p.memory.asked.get(_container(pod))
+    asked = p.memory.asked.get(container_of(pod))
     return asked is None or asked.ready != pod.ready or asked.again_at <= world.clock.monotonic()
 
 
 def _report(p: Pass, pod: Pod) -> Report | None:
-    asked = p.memory.asked.get(_container(pod))
+    asked = p.memory.asked.get(container_of(pod))
     return asked.report if asked is not None else None
 
 
 async def _ask(p: Pass, world: World, pod: Pod) -> None:
-    container = _container(pod)
+    container = container_of(pod)
     try:
         report = await world.scraper.report(pod)
         before, now = p.memory.asked.get(container), world.clock.monotonic()
@@ -137,6 +137,6 @@ def _period(report: Report, pod: Pod, pauses: Pauses) -> float:
     return pauses.settled if report.state in (VERIFIED, REPORTED) and pod.ready else pauses.starting
 
 
-def _container(pod: Pod) -> str:
+def container_of(pod: Pod) -> str:
     """A restarted container starts anew: it must be verified again."""
     return f"{pod.uid}/{pod.container_id}"

@@ -1,4 +1,4 @@
-"""Step 7: tell. One status write, once a change is worth it; Events for what failed or was mended."""
+"""Step 8: tell. One status write, once a change is worth it; Events for what failed or was mended."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from tonnage.planning.gpu.question import GpuQuestion, usable_bytes
 from tonnage.planning.graphs import captured_sizes
 from tonnage.planning.load import load_of
 from tonnage.planning.memory import blocks_for, blocks_in, blocks_per_request
+from tonnage.planning.residuals import Key, Learned, as_learned
 from tonnage.planning.settle import Device, EngineOptions, RefusedError, settle
 from tonnage.planning.weights import IndivisibleError, stored_in_fp8, weight_bytes
 
@@ -23,6 +24,8 @@ NULL_BLOCKS: Final = 1
 """vllm/v1/core/block_pool.py 0.32: block 0 is held back."""
 
 MAX_STAGES: Final = 16
+OWN_DEVICES: Final = frozenset({Sharing.NONE, Sharing.MIG})
+"""Sharings in which what is not free of a device is the engine's own."""
 _BATCHES: Final = (8192, 2048, 512)
 
 
@@ -56,13 +59,14 @@ class Choice:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A choice, sized: how caches are laid out, bytes by purpose, blocks that the workload needs and blocks
-    that there are."""
+    that there are. `starts` is of how many starts the bytes were learned, 0 where they are the laws'."""
 
     choice: Choice
     laid: LaidOut
     budget: Budget
     needed_blocks: int
     blocks: int
+    starts: int = 0
 
     @property
     def block_bytes(self) -> int:
@@ -222,8 +226,8 @@ class Sizer:
 
     def size(self, choice: Choice) -> Candidate:
         """The choice, sized. Raises `RefusedError` and `IndivisibleError`."""
-        laid = self.laid(choice)
-        made = self._budget(choice, laid)
+        laid, learned = self.laid(choice), self.learned(choice)
+        made = as_learned(self._budget(choice, laid), learned)
         layout = laid.layout
         return Candidate(
             choice=choice,
@@ -231,7 +235,18 @@ class Sizer:
             budget=made,
             needed_blocks=self._needed(laid),
             blocks=blocks_in(layout, kv_bytes=made.kv_bytes) if layout.groups else 1,
+            starts=len(learned.starts) if learned else 0,
         )
+
+    def learned(self, choice: Choice) -> Learned | None:
+        """What is known of starts like this one, before any code is compiled: each pod compiles its own."""
+        key = key_of(
+            choice,
+            engine_version=self._question.engine.version,
+            architecture=self._question.model.shape.architecture,
+            compiled=False,
+        )
+        return None if key is None else self._question.learned.of(key)
 
     def _budget(self, choice: Choice, laid: LaidOut) -> Budget:
         key = (id(laid), choice.step.weights, choice.step.eager, usable_bytes(choice.pool))
@@ -275,6 +290,22 @@ def _kept(
     if isinstance(found, RefusedError | IndivisibleError):
         raise found
     return found
+
+
+def key_of(choice: Choice, *, engine_version: str, architecture: str, compiled: bool) -> Key | None:
+    """What starts of a choice teach each other by; None where they teach nothing: on devices that are shared,
+    where others' bytes cannot be told from the engine's own, and in stages, of which each holds another part
+    of the model."""
+    if choice.pipeline > 1 or choice.pool.sharing not in OWN_DEVICES:
+        return None
+    return Key(
+        engine_version=engine_version,
+        product=choice.pool.product,
+        architecture=architecture,
+        tensor_parallel=choice.tensor,
+        graphs=choice.step.graph_mode,
+        compiled=compiled,
+    )
 
 
 def _device(choice: Choice) -> Device:

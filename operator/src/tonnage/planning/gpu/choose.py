@@ -18,11 +18,11 @@ from tonnage.planning.gpu.remedies import not_possible
 from tonnage.planning.gpu.search import Found, search
 from tonnage.planning.memory import concurrency, engine_tokens
 from tonnage.planning.plan import Demand, GpuPlan, Plan, Rejection
+from tonnage.planning.residuals import NOTHING_LEARNED, Residuals
 from tonnage.planning.words import saved_by_architecture
 
 _ANY_HARDWARE: Final = Hardware()
 _NO_PRICES: Final[Mapping[str, Decimal]] = {}
-_GRAPHS: Final = "FULL_AND_PIECEWISE"
 _CHOSEN_BY_THE_ENGINE: Final = frozenset(
     {
         "FLASH_ATTN_DIFFKV",
@@ -45,12 +45,13 @@ def plan_on_gpus(
     prices: Mapping[str, Decimal] = _NO_PRICES,
     withheld_bytes: int = 0,
     adapters: Adapters | None = None,
+    learned: Residuals = NOTHING_LEARNED,
     explain: bool = True,
 ) -> Plan | Rejection:
     """The plan of one replica on GPUs, or why there is none; the same answer for the same arguments.
 
     `withheld_bytes` of each device are kept free beyond what the laws ask for; `adapters` are held beside the
-    weights.
+    weights. `learned` is what starts have taught of the laws.
 
     Not to `explain` is ten times faster where there is none: what would fit is not searched for then.
 
@@ -65,6 +66,7 @@ def plan_on_gpus(
         prices=prices,
         withheld_bytes=withheld_bytes,
         adapters=adapters,
+        learned=learned,
     )
     rejection = rules.first_rejection(question)
     if rejection is not None:
@@ -142,7 +144,7 @@ def _gpu(question: GpuQuestion, chosen: Candidate) -> GpuPlan:
         pipeline_parallel=choice.pipeline,
         quantization=question.engine.online_fp8 if choice.step.weights else "",
         kv_scales=_kv_scales(question, chosen),
-        graph_mode="NONE" if choice.step.eager else _GRAPHS,
+        graph_mode=choice.step.graph_mode,
         captured_sizes=chosen.captured_sizes,
         enforce_eager=choice.step.eager,
         memory_utilization=_utilization(chosen),

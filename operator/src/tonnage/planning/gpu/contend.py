@@ -19,6 +19,7 @@ from tonnage.planning.adapters import Adapters
 from tonnage.planning.gpu.choose import plan_on_gpus
 from tonnage.planning.gpu.question import Hardware
 from tonnage.planning.plan import Demand, GpuPlan, Plan, Rejection
+from tonnage.planning.residuals import NOTHING_LEARNED, Residuals
 from tonnage.planning.words import gib
 
 NO_ROOM: Final = frozenset(
@@ -66,11 +67,12 @@ class Contender:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """What is contended for: what was read of the cluster, or the inventory that its administrator stated,
-    what accepted plans still need, and the administrator's prices."""
+    what accepted plans still need, the administrator's prices, and what starts have taught."""
 
     hardware: Records | Inventory
     accepted: tuple[Need, ...] = ()
     prices: Mapping[str, Decimal]
+    learned: Residuals = NOTHING_LEARNED
 
     def inventory(self, *, placement: Placement = ANYWHERE, without: str = "") -> Inventory:
         """The pools that a pod could use, the devices of one object's own pods counted as free."""
@@ -126,6 +128,7 @@ def plan_next(
         prices=site.prices,
         withheld_bytes=contender.withheld_bytes,
         adapters=contender.adapters,
+        learned=site.learned,
         explain=explain,
     )
     if isinstance(outcome, Rejection) or outcome.gpu is None:

@@ -13,6 +13,7 @@ from tonnage.planning.gpu.question import AS_SHIPPED, GpuQuestion
 from tonnage.planning.plan import Quality
 
 FP8: Final = "fp8"
+_GRAPHS: Final = "FULL_AND_PIECEWISE"
 QUALITIES: Final = tuple(Quality)
 
 
@@ -30,6 +31,11 @@ class Step:
         """The rung it stands on."""
         weights = Quality.NEAR_LOSSLESS if self.weights else Quality.LOSSLESS
         return max(weights, quality_of_kv(self.kv_dtype), key=QUALITIES.index)
+
+    @property
+    def graph_mode(self) -> str:
+        """The engine's mode of CUDA graphs."""
+        return "NONE" if self.eager else _GRAPHS
 
 
 LADDER: Final = tuple(

@@ -14,6 +14,7 @@ from tonnage.gpus.inventory import Pool, Sharing
 from tonnage.planning.adapters import Adapters
 from tonnage.planning.budget import share_of
 from tonnage.planning.demand import Wanted, stored_dtype
+from tonnage.planning.residuals import NOTHING_LEARNED, Residuals
 
 AS_SHIPPED: Final = "None"
 """The value of `weights.quantization` that leaves weights as they are."""
@@ -38,7 +39,8 @@ class Hardware:
 class GpuQuestion(Wanted):
     """All that planning on GPUs looks at. `prices` are for one device and hour, by a pool's or a product's
     name (`names_of`); pools without one come after those that have one. `withheld_bytes` of each device are
-    kept free beyond what the laws ask for. `adapters` are held beside the weights."""
+    kept free beyond what the laws ask for. `adapters` are held beside the weights, and `learned` is what
+    starts have taught of the laws."""
 
     engine: GpuRules
     pools: tuple[Pool, ...]
@@ -46,6 +48,7 @@ class GpuQuestion(Wanted):
     prices: Mapping[str, Decimal] = field(default_factory=dict)
     withheld_bytes: int = 0
     adapters: Adapters | None = None
+    learned: Residuals = NOTHING_LEARNED
 
     @property
     def dtype(self) -> str | None:

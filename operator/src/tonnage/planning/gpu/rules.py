@@ -24,7 +24,7 @@ from tonnage.planning.plan import Quality, Rejection
 from tonnage.planning.rules import context_within_model, numbers_make_sense, typical_within_context
 from tonnage.planning.settle import RefusedError
 from tonnage.planning.weights import IndivisibleError
-from tonnage.planning.words import gib
+from tonnage.planning.words import gib, learned_from
 
 QuestionRule = Callable[[GpuQuestion], Rejection | None]
 PoolRule = Callable[[GpuQuestion, Pool], Rejection | None]
@@ -347,7 +347,7 @@ def weights_fit(_question: GpuQuestion, candidate: Candidate) -> Rejection | Non
         reason="WeightsDoNotFit",
         message=(
             f"weights of {gib(candidate.budget.weights.likely)} and what the engine needs beside them, "
-            f"{gib(candidate.budget.other_bytes)} in all, are more than the "
+            f"{gib(candidate.budget.other_bytes)} in all{learned_from(candidate.starts)}, are more than the "
             f"{gib(usable_bytes(candidate.choice.pool))} of each of {describe(candidate.choice)}"
         ),
         numbers={"missingBytes": candidate.missing_bytes, "gpus": candidate.choice.gpus},
@@ -358,11 +358,12 @@ def workload_fits(_question: GpuQuestion, candidate: Candidate) -> Rejection | N
     """The KV cache holds one request at the context length, and `concurrency` typical ones."""
     if candidate.blocks >= candidate.needed_blocks:
         return None
+    needed = candidate.needed_blocks * candidate.block_bytes
     return Rejection(
         reason="WorkloadDoesNotFit",
         message=(
-            f"each of {describe(candidate.choice)} has {gib(candidate.budget.kv_bytes)} for its KV cache, "
-            f"the workload needs {gib(candidate.needed_blocks * candidate.block_bytes)}"
+            f"each of {describe(candidate.choice)} has {gib(candidate.budget.kv_bytes)} for its KV cache"
+            f"{learned_from(candidate.starts)}, the workload needs {gib(needed)}"
         ),
         numbers={"missingBytes": candidate.missing_bytes, "gpus": candidate.choice.gpus},
     )

@@ -14,7 +14,7 @@ from tonnage.planning.gpu.question import GpuQuestion, usable_bytes
 from tonnage.planning.gpu.search import Found, Lost, StepFound, headroom, rank
 from tonnage.planning.memory import concurrency
 from tonnage.planning.plan import Alternative, Quality
-from tonnage.planning.words import MAX_REASON, gib
+from tonnage.planning.words import MAX_REASON, gib, learned_from
 
 MAX_ALTERNATIVES = 5
 _MOST_LOSSLESS = 3
@@ -41,7 +41,8 @@ def reason(question: GpuQuestion, chosen: Candidate) -> str:
         f"{what(choice.step)} on {rules.describe(choice)} is {_place(question, choice.step)}: of "
         f"{_of_each(chosen)}weights{_adapters(question)} take {gib(memory.weights)}, activations and bursts "
         f"{gib(memory.activation + memory.burst_margin)}, {_graphs(chosen)}the rest of the engine "
-        f"{gib(memory.context + memory.non_torch)} and the KV cache {gib(memory.kv)}: {chosen.blocks} blocks "
+        f"{gib(memory.context + memory.non_torch)} and the KV cache {gib(memory.kv)}"
+        f"{learned_from(chosen.starts)}: {chosen.blocks} blocks "
         f"hold {at_typical:.2f} requests of {typical} tokens ({question.demand.concurrency} asked) or "
         f"{at_context:.2f} of {context}"
     )
