@@ -176,12 +176,30 @@ def test_releases_of_one_name_in_two_namespaces_share_no_cluster_wide_name(helm:
     assert not names("a") & names("b")
 
 
-def test_the_lease_alone_is_named(helm: Path) -> None:
-    named = [g for g in granted(rendered(helm)) if g.names]
-    assert {(g.right.resource, g.namespace, g.names) for g in named} == {
-        ("leases", "tonnage-system", ("tonnage-operator",))
+def test_the_lease_and_what_was_learned_alone_are_named(helm: Path) -> None:
+    found = variables(rendered(helm))
+    assert named(helm) == {
+        ("leases", "tonnage-system", (found["TONNAGE_LEASE"],)),
+        ("configmaps", "tonnage-system", (found["TONNAGE_LEARNED"],)),
     }
-    assert variables(rendered(helm))["TONNAGE_LEASE"] == "tonnage-operator"
+    assert found["TONNAGE_LEASE"] == "tonnage-operator"
+
+
+def named(helm: Path, *arguments: str) -> set[tuple[str, str, tuple[str, ...]]]:
+    """Rights on single objects."""
+    grants = granted(rendered(helm, *arguments))
+    return {(g.right.resource, g.namespace, g.names) for g in grants if g.names}
+
+
+def test_what_starts_teach_is_kept_by_a_right_of_its_own_and_only_where_it_is_wanted(helm: Path) -> None:
+    off = ("--set", "learning.enabled=false")
+    assert "TONNAGE_LEARNED" not in variables(rendered(helm, *off))
+    assert {resource for resource, _, _ in named(helm, *off)} == {"leases"}
+    more = ("--set", "learning.trustedImages={registry.example:5000/a,b/*}", "--set", "worker.image=own/w:1")
+    environment = {**variables(rendered(helm, *more)), "TONNAGE_NAMESPACE": "tonnage-system"}
+    config = read_config({**environment, "TONNAGE_IDENTITY": "one"})
+    assert config.learned == "tonnage-learned"
+    assert config.trusted == ("docker.io/own/w", "registry.example:5000/a", "b/*")
 
 
 def test_only_the_operators_pod_asks_for_a_token(helm: Path) -> None:
@@ -281,6 +299,10 @@ def test_the_hub_and_the_way_there_reach_the_operator(helm: Path) -> None:
         "crds.enabled=perhaps",
         "inventory.pools[0].product=L40S",
         "inventory.prices.L40S=-1",
+        "learning.enabled=perhaps",
+        "learning.trustedImages={registry.example/*/worker}",
+        "learning.trustedImages={worker:1.0}",
+        "learning.trustedImages={*}",
     ],
 )
 def test_a_wrong_value_is_refused(helm: Path, setting: str) -> None:

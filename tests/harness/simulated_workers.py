@@ -42,6 +42,7 @@ from tonnage.rendering.observations import Pod
 from tonnage.rendering.settings import ENGINE_PORT, PLAN_KEY, WORKER_PORT
 from tonnage_worker import metrics
 from tonnage_worker.capacity import compare, number
+from tonnage_worker.device_memory import DeviceMemory
 from tonnage_worker.endpoints import build_app
 from tonnage_worker.engine_client import EngineClient
 from tonnage_worker.exposition import read_page
@@ -69,6 +70,10 @@ class SimulatedWorkers:
     def use_kv(self, shares: Mapping[str, Sequence[float]]) -> None:
         """Set the use of the KV cache: `namespace/pod`, or `*` for all others, -> shares told in turn."""
         self._ask({"kv": {name: list(values) for name, values in shares.items()}})
+
+    def hold(self, beside_bytes: int, *, compile_seconds: float = 60.0) -> None:
+        """From now on workers on GPUs tell of devices on which so much stands beside the KV cache."""
+        self._ask({"memory": {"beside": beside_bytes, "compiling": compile_seconds}})
 
     def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
         assert self.process.stdin
@@ -133,6 +138,26 @@ def _observed(plan: WorkerPlan) -> Mapping[str, Capacity]:
     return read_page(_page(plan)).capacities
 
 
+@dataclass(slots=True)
+class _Devices:
+    """What stands beside the KV cache of each device, and for how long engines compile; None: not told."""
+
+    beside: int | None = None
+    compiling: float = 0.0
+
+    def of(self, plan: WorkerPlan) -> DeviceMemory | None:
+        """What the worker of a plan tells of its device."""
+        planned = plan.memory
+        if self.beside is None or planned is None or planned.device is None:
+            return None
+        return DeviceMemory(
+            total=planned.device,
+            free_at_start=planned.device - 2**29,
+            free_at_ready=planned.device - planned.kv - self.beside,
+            compile_seconds=self.compiling,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class _Worker:
     """One pod, as its two ports answer."""
@@ -141,6 +166,7 @@ class _Worker:
     plan: WorkerPlan
     started_at: float
     shares: Mapping[Name, Sequence[float]]
+    devices: _Devices
     turns: Iterator[int] = field(default_factory=itertools.count)
 
     def engine_page(self) -> str:
@@ -164,6 +190,7 @@ class _Worker:
             observed=observed,
             verdict=compare(self.plan.expected, observed=observed, verification=self.plan.verification),
             engine_version=self.plan.engine_version,
+            memory=self.devices.of(self.plan),
             served=True,
         )
 
@@ -187,6 +214,7 @@ class _Pods:
 
     def __init__(self) -> None:
         self.shares: dict[Name, Sequence[float]] = {ALL: [0.0]}
+        self.devices = _Devices()
         self.served: dict[Address, _Worker] = {}
         self._pods: dict[Name, Pod] = {}
         self._plans: dict[tuple[str, str], WorkerPlan] = {}
@@ -240,7 +268,8 @@ class _Pods:
         for name, pod in self._pods.items():
             plan = self._plans.get((pod.namespace, pod.labels.get(PLAN, "")))
             if pod.running and pod.ip and plan is not None:
-                yield pod.ip, _Worker(name, plan, time.monotonic() - START_SECONDS, self.shares)
+                started_at = time.monotonic() - START_SECONDS
+                yield pod.ip, _Worker(name, plan, started_at, self.shares, self.devices)
 
     @staticmethod
     async def _listen(address: Address, apps: Mapping[int, web.AppRunner]) -> list[asyncio.Server]:
@@ -287,6 +316,9 @@ async def _answer_parent(pods: _Pods) -> None:
     while line := await asyncio.to_thread(sys.stdin.readline):
         question = json.loads(line)
         pods.shares.update(question.get("kv", {}))
+        memory = question.get("memory", {})
+        pods.devices.beside = memory.get("beside", pods.devices.beside)
+        pods.devices.compiling = memory.get("compiling", pods.devices.compiling)
         print(json.dumps({"served": len(pods.served)}), flush=True)
 
 

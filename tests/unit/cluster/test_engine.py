@@ -11,7 +11,7 @@ from aiohttp import web
 
 from tonnage.cluster import engine
 from tonnage.cluster.engine import MAX_ANSWER_BYTES, EngineScraper, parse_report
-from tonnage.rendering.observations import Report
+from tonnage.rendering.observations import DeviceMemory, Report
 from unit.rendering.samples import pod
 
 REPORT: dict[str, Any] = {
@@ -107,3 +107,38 @@ def test_texts_are_cut_to_what_a_status_holds() -> None:
     assert found is not None
     assert (len(found.engine_version), len(found.reason), len(found.message)) == (64, 64, 512)
     assert parse_report([1]) is None
+
+
+MEMORY = {"totalBytes": 80, "freeAtStartBytes": 79, "freeAtReadyBytes": 2, "compileSeconds": 41.3}
+
+
+def test_what_a_worker_tells_of_its_device_is_read() -> None:
+    found = parse_report({**REPORT, "memory": MEMORY})
+    assert found is not None
+    assert found.memory == DeviceMemory(
+        total_bytes=80, free_at_start_bytes=79, free_at_ready_bytes=2, compile_seconds=41.3
+    )
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        None,
+        [],
+        "much",
+        {},
+        {**MEMORY, "totalBytes": -1},
+        {**MEMORY, "totalBytes": 2**63},
+        {**MEMORY, "freeAtStartBytes": "9" * 5000},
+        {**MEMORY, "freeAtReadyBytes": float("inf")},
+        {**MEMORY, "freeAtReadyBytes": [1]},
+        {**MEMORY, "compileSeconds": float("nan")},
+        {**MEMORY, "compileSeconds": "long"},
+    ],
+    ids=lambda memory: str(memory)[:60],
+)
+def test_nonsense_of_a_device_costs_nothing_of_the_rest(memory: object) -> None:
+    found = parse_report({**REPORT, "memory": memory})
+    assert found == parse_report(REPORT)
+    assert found is not None
+    assert found.memory is None

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import Any
 
 from tonnage.cli.errors import Missing, UsageError, complain
 from tonnage.cli.exits import FINE, USAGE
 from tonnage.cli.output import render
 from tonnage.cli.parser import meant
+from tonnage.cli.plan_view import part
 from tonnage.cli.session import Here, ask, read_all, read_one
-from tonnage.cli.state import State
-from tonnage.cluster.port import DEPLOYMENT, GROUP_SET, LLM_DEPLOYMENT, POD, Object
+from tonnage.cli.state import State, Taught
+from tonnage.cluster.port import CONFIG_MAP, DEPLOYMENT, GROUP_SET, LLM_DEPLOYMENT, POD, Object
 from tonnage.cluster.records import pod_record
+from tonnage.planning.words import is_learned
+from tonnage.rendering.learned import LEARNED_COMPONENT, learned_in
+from tonnage.rendering.lessons import key_of_start
+from tonnage.rendering.names import COMPONENT, PLAN, Owner, owned_by, plan_name
 from tonnage.rendering.names import DEPLOYMENT as DEPLOYMENT_LABEL
-from tonnage.rendering.names import PLAN, Owner, owned_by
+from tonnage.rendering.plan import read_kept
 from tonnage.rendering.workloads import as_deployment
 
 _KINDS = (
@@ -75,7 +81,34 @@ async def _read(here: Here, name: str) -> State:
         deployment = await _workload(here, owner, deployment, wanted=_plan_of(body))
     pods = await read_all(here, POD, namespace=here.namespace, selector=f"{DEPLOYMENT_LABEL}={name}")
     records = pods if isinstance(pods, Missing) else sorted(map(pod_record, pods), key=lambda pod: pod.name)
-    return State(body=body, deployment=deployment, pods=records)
+    state = State(body=body, deployment=deployment, pods=records)
+    return replace(state, learned=await _learned(here, state, owner))
+
+
+async def _learned(here: Here, state: State, owner: Owner) -> Taught | Missing | None:
+    """What starts taught of the plan in force."""
+    if not part(state.plan, "placement").get("gpusPerReplica"):
+        return None
+    maps = await read_all(here, CONFIG_MAP, selector=f"{COMPONENT}={LEARNED_COMPONENT}")
+    if isinstance(maps, Missing):
+        return maps
+    name = plan_name(owner, state.plan_hash)
+    stored = await read_one(here, CONFIG_MAP, namespace=owner.namespace, name=name)
+    if isinstance(stored, Missing):
+        return stored
+    kept = read_kept(stored) if stored is not None and owned_by(stored, owner) else None
+    key = key_of_start(kept) if kept is not None else None
+    found = learned_in(maps, namespace=owner.namespace).of(key) if key is not None else None
+    if kept is None or key is None or found is None:
+        return None
+    return Taught(
+        key=key.entry,
+        starts=len(found.starts),
+        estimate_mib=found.estimate_mib,
+        bound_mib=found.bound_mib,
+        residuals_mib=found.residuals_mib,
+        used=is_learned(kept.plan.reason),
+    )
 
 
 async def _workload(here: Here, owner: Owner, deployment: Object | None, *, wanted: str) -> Object | None:

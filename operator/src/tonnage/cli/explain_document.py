@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tonnage.cli.errors import Missing
-from tonnage.cli.state import State
+from tonnage.cli.state import State, Taught
 from tonnage.rendering.names import COMPONENT, PLAN
 from tonnage.rendering.observations import Pod
 
@@ -29,6 +29,7 @@ def document(state: State) -> dict[str, Any]:
         "plan": dict(state.plan) or None,
         "observed": observed if isinstance(observed, dict) else None,
         "comparison": [{**asdict(row), "equal": row.equal} for row in state.comparison],
+        "learned": asdict(state.learned) if isinstance(state.learned, Taught) else None,
         "rollout": state.rollout,
         "pods": None if isinstance(state.pods, Missing) else [_pod(pod) for pod in state.pods],
         "conditions": [asdict(each) for each in state.conditions],

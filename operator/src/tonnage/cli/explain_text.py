@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tonnage.cli import plan_view as view
 from tonnage.cli.errors import Missing
-from tonnage.cli.state import State, Told
+from tonnage.cli.state import State, Taught, Told
 from tonnage.cli.style import Style, printable, style_of
 from tonnage.rendering.names import COMPONENT, INSPECT, PLAN
 from tonnage.rendering.observations import Pod
@@ -44,6 +44,7 @@ def lines_of(state: State, style: Style) -> list[str]:
         *_asked(state, style),
         *_plan(state, style),
         *_comparison(state, style),
+        *_learned(state, style),
         *_rollout(state, style),
         *_conditions(state, style),
     ]
@@ -134,6 +135,27 @@ def _comparison(state: State, style: Style) -> list[str]:
     notes += [f"started in {seen['startSeconds']} s"] if seen.get("startSeconds") else []
     lines = [f"    {line}" for line in view.rows(table, right=(1, 2))]
     return ["  measured", *lines, f"    {verdict}; {printable('; '.join(notes))}", ""]
+
+
+def _learned(state: State, style: Style) -> list[str]:
+    if state.learned is None:
+        return []
+    if isinstance(state.learned, Missing):
+        return [*view.entry("learned", state.learned.why, style), ""]
+    return [*view.entry("learned", _taught(state.learned), style), ""]
+
+
+def _taught(learned: Taught) -> str:
+    starts = "1 start" if learned.starts == 1 else f"{learned.starts} starts"
+    use = (
+        "the plan was made by it"
+        if learned.used
+        else "the plan is by the laws alone; the annotation tonnage.dev/replan asks for a new one"
+    )
+    return (
+        f"{starts} like this one: {learned.estimate_mib:+} MiB beside the KV cache to what the law "
+        f"estimates, {learned.bound_mib:+} MiB at most for new plans; {use}"
+    )
 
 
 def _rollout(state: State, style: Style) -> list[str]:

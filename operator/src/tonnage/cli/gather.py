@@ -24,6 +24,7 @@ from tonnage.cluster.port import (
     Object,
 )
 from tonnage.cluster.records import node_record, pod_use
+from tonnage.rendering.learned import LEARNED_COMPONENT
 from tonnage.rendering.names import COMPONENT, PLAN_COMPONENT
 
 _OF_HARDWARE: Final = (POD, RESOURCE_SLICE, RESOURCE_CLAIM, DEVICE_CLASS, PRIORITY_CLASS)
@@ -54,6 +55,7 @@ async def _gather(here: Here, asked: Sequence[Mapping[str, Any]]) -> Surrounding
         objects=objects,
         plans=plans,
         groups=await is_served(here, GROUP_SET, namespace=here.namespace),
+        learned=await read_all(here, CONFIG_MAP, selector=f"{COMPONENT}={LEARNED_COMPONENT}"),
     )
 
 

@@ -153,7 +153,9 @@ class _Line:
         if self._site is None or self._room is None:
             self._site = Site(hardware=records, accepted=tuple(self._around.accepted()), prices={})
             self._room = room_of(self._site)
-        outcome, behind = plan_next(contender, site=self._site, room=self._room)
+        namespace, _, _ = contender.key.partition("/")
+        site = dataclasses.replace(self._site, learned=self._around.learned_for(namespace))
+        outcome, behind = plan_next(contender, site=site, room=self._room)
         if isinstance(outcome, Rejection) or not_rendered(outcome, groups=self._around.groups):
             return outcome, ()
         self._room = behind

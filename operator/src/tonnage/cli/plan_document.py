@@ -19,6 +19,7 @@ def document(answers: Sequence[Outcome], around: Surroundings, *, skipped: Seque
     return {
         "context": around.context,
         "nodes": None if isinstance(nodes, Missing) else len(nodes),
+        "learned": None if around.context is None else not isinstance(around.learned, Missing),
         "objects": [_answer(each) for each in answers],
         "skipped": [{"where": each.where, "kind": each.kind} for each in skipped],
     }

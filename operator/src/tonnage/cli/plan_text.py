@@ -76,6 +76,10 @@ def _facts(answer: Outcome, around: Surroundings, style: Style) -> list[str]:
     if not isinstance(around.nodes, Missing):
         where = "in the cluster" if around.context else "in the files named by --node"
         lines += view.entry("nodes", f"{len(around.nodes)} {where}", style)
+    made = answer.decision is not None and answer.decision.made and answer.decision.kept.plan.gpu is not None
+    if made and isinstance(around.learned, Missing):
+        text = f"{around.learned.why}; by what starts have taught, the operator may plan other bytes"
+        lines += view.entry("learned", text, style)
     return lines
 
 

@@ -54,12 +54,27 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Taught:
+    """What starts like that of a plan have taught, in MiB over what the law estimates beside the KV cache;
+    `used`: the plan was made by it."""
+
+    key: str
+    starts: int
+    estimate_mib: int
+    bound_mib: int
+    residuals_mib: Sequence[int]
+    used: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """The object with its Deployment and pods, as far as they can be read."""
+    """The object with its Deployment and pods, as far as they can be read. `learned` is None where nothing
+    was, or the plan is for CPU nodes."""
 
     body: Object
     deployment: Object | Missing | None
     pods: Sequence[Pod] | Missing
+    learned: Taught | Missing | None = None
 
     @property
     def name(self) -> str:

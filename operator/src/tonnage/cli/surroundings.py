@@ -18,6 +18,8 @@ from tonnage.gpus.pods import PodUse
 from tonnage.gpus.records import Records
 from tonnage.gpus.reservations import Need
 from tonnage.gpus.slices import DeviceClass, ResourceClaim, ResourceSlice
+from tonnage.planning.residuals import Residuals
+from tonnage.rendering.learned import learned_in
 from tonnage.rendering.names import DEPLOYMENT, MODEL, Owner, plan_name
 from tonnage.rendering.plan import Kept, kept_plans, read_kept
 
@@ -30,6 +32,7 @@ class Surroundings:
     are the LLMDeployments and the ConfigMaps of plans by namespace, as far as they can be read. So are the
     others: what pods take, devices by claims, and the values of priority classes by name, "" for the default.
     `groups`: does the cluster serve LeaderWorkerSets? Where that is not known, it is taken to.
+    `learned` are the ConfigMaps of operators that keep what starts taught.
     """
 
     namespace: str
@@ -43,6 +46,7 @@ class Surroundings:
     objects: Mapping[str, Sequence[Object] | Missing] = field(default_factory=dict)
     plans: Mapping[str, Sequence[Object] | Missing] = field(default_factory=dict)
     groups: bool = True
+    learned: Sequence[Object] | Missing = ()
 
     def usable_nodes(self) -> Iterator[Node]:
         """The nodes; raises UsageError where they cannot be read, but only if a plan depends on them."""
@@ -86,6 +90,11 @@ class Surroundings:
                 memory_bytes=plan.request_bytes,
                 created=_made_at(body),
             )
+
+    def learned_for(self, namespace: str) -> Residuals:
+        """What the operator of a namespace has learned; nothing where that cannot be read."""
+        maps = () if isinstance(self.learned, Missing) else self.learned
+        return learned_in(maps, namespace=namespace)
 
     def siblings(self, namespace: str) -> Sequence[Object]:
         """The LLMDeployments of a namespace."""

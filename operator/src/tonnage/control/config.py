@@ -85,6 +85,7 @@ def _needed(environment: Mapping[str, str], name: str, value: str) -> str:
 def _trusted(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The repository of the workers that come with the installation, and others."""
     own = repository_of(environment.get("TONNAGE_WORKER_IMAGE", ""))
+    # without a tag, as the schema of the chart's value learning.trustedImages wants them
     others = (name.strip() for name in environment.get("TONNAGE_TRUSTED_IMAGES", "").split(","))
     return tuple(dict.fromkeys(filter(None, (own, *others))))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from tonnage.models import ModelShape
@@ -13,6 +14,7 @@ from tonnage.planning.savings import savings
 
 MAX_REASON = 512
 _GIB = 2**30
+_LEARNED = re.compile(r", by what \d+ starts? held:")
 
 
 def gib(amount_bytes: int) -> str:
@@ -98,3 +100,8 @@ def _place(question: Question, rung: Rung) -> str:
 def learned_from(starts: int) -> str:
     """What a plan's reason says of starts that taught its bytes, empty where none did."""
     return f", by what {starts} start{'s' if starts > 1 else ''} held" if starts else ""
+
+
+def is_learned(reason: str) -> bool:
+    """Whether a plan's reason says that starts taught its bytes."""
+    return _LEARNED.search(reason) is not None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from tonnage.api.base import GROUP
+from tonnage.planning.residuals import NOTHING_LEARNED, Residuals, read
 from tonnage.rendering.names import COMPONENT, Manifest
 
 LEARNED_COMPONENT: Final = "learned"
@@ -34,6 +35,12 @@ def serving(config_maps: Iterable[Mapping[str, Any]], *, namespace: str) -> Mapp
     found = [(_served(each), each) for each in config_maps]
     named = (each for served, each in found if namespace in served)
     return next(named, next((each for served, each in found if not served), None))
+
+
+def learned_in(config_maps: Iterable[Mapping[str, Any]], *, namespace: str) -> Residuals:
+    """What the operator which serves a namespace has learned."""
+    found = serving(config_maps, namespace=namespace)
+    return NOTHING_LEARNED if found is None else read(found.get("data") or {})[0]
 
 
 def _served(config_map: Mapping[str, Any]) -> tuple[str, ...]:

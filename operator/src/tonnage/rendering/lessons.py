@@ -19,6 +19,7 @@ from tonnage.planning.residuals import Key
 from tonnage.planning.term import GIB, Term
 from tonnage.rendering.findings import VERIFIED
 from tonnage.rendering.observations import DeviceMemory, Report
+from tonnage.rendering.plan import Kept
 
 COMPILING_SECONDS: Final = 20.0
 """A start that compiled longer had no cache: 29 to 85 s in the starts on an H200 that compiled, 6 to 14 s in
@@ -66,6 +67,18 @@ def lesson_of(plan: Plan, *, plan_hash: str, model: ModelProfile, report: Report
     if measured < found.budget.at_ready.lower:
         return None
     return Lesson(key=key, measured_bytes=measured, law=found.budget.at_ready)
+
+
+def key_of_start(kept: Kept) -> Key | None:
+    """What starts of a plan that is kept teach by as its pods start, compiling; None if they do not."""
+    model = kept.resolved()
+    found = sized_again(kept.plan, model=model.profile) if model is not None else None
+    if found is None or model is None:
+        return None
+    architecture = model.profile.shape.architecture
+    return key_of(
+        found.choice, engine_version=kept.plan.engine_version, architecture=architecture, compiled=False
+    )
 
 
 def _is_possible(memory: DeviceMemory, budget: Budget, *, device_bytes: int) -> bool:
