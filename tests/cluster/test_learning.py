@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from cluster.command_line import tonnage
 from cluster.conftest import HEALTH_PORT
-from cluster.objects import plan_map
+from cluster.objects import llm, plan_map
 from cluster.operator_process import Release, install_rights, operator_process, rights
 from cluster.test_gpu_objects import Room
 from harness.audit import Request
@@ -28,6 +30,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="simulated workers need root"),
 ]
 BESIDE = 3 * 2**29
+ON_GPUS = {"accelerator": "GPU"}
 MAP = "learner-learned"
 PARTS = ("context", "nonTorch", "weights", "activation", "graphs", "burstMargin", "kv")
 SOON = WRITE_SECONDS + 30.0
@@ -74,6 +77,12 @@ class School:
         assert found is not None
         return found
 
+    def explained(self, name: str) -> dict[str, Any]:
+        """What `tonnage explain` tells of what was learned."""
+        shown = tonnage(self.cluster, "explain", name, "-n", self.room.namespace, "-o", "json")
+        found: dict[str, Any] = shown.document["learned"]
+        return found
+
     def asked(self) -> list[Request]:
         """What the operators asked of the API server."""
         return self.cluster.audit.requests(after=self.start, user=self.release.account)
@@ -118,15 +127,25 @@ def test_a_start_teaches_once_and_new_plans_take_it_up(school: School) -> None:
         assert (school.version(), room.plan("first")) == (version, before)
 
         bound = plan_bound(sized.budget, school.learned())
+        body = llm("second", hardware=ON_GPUS, template={"nodeSelector": {"room": room.namespace}})
+        foretold = tonnage(
+            school.cluster, "plan", "-f", "-", "-n", room.namespace, "-o", "json", stdin=body
+        ).document
         room.put("second")
         room.is_ready("second")
         after = room.plan("second")
         assert "by what 1 start held" in after["reason"]
+        assert foretold["learned"] is True
+        assert foretold["objects"][0]["plan"] == {**after, "hash": None}
         assert 0 <= bound - after["memoryBytes"]["kv"] < after["kv"]["bytesPerBlock"]
         assert after["memoryBytes"]["kv"] > before["memoryBytes"]["kv"]
         assert sum(after["memoryBytes"][name] for name in PARTS) <= after["placement"]["deviceBytes"]
         wait_until("both starts to be kept", lambda: school.starts() == 2, seconds=SOON)
         assert room.plan("first") == before
+        told = {name: school.explained(name) for name in ("first", "second")}
+        assert {name: each["used"] for name, each in told.items()} == {"first": False, "second": True}
+        for each in told.values():
+            assert (each["starts"], each["bound_mib"]) == (2, school.learned().bound_mib)
 
         # to forget: delete it; what starts afterwards teaches
         school.cluster.kubectl("delete", "configmap", MAP, "-n", NAMESPACE)

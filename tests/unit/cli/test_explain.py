@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tonnage.cli.advice import next_step
 from tonnage.cli.errors import Missing
 from tonnage.cli.explain_document import document
 from tonnage.cli.explain_text import lines_of, write_list
-from tonnage.cli.state import State
+from tonnage.cli.state import State, Taught
 from tonnage.cli.style import Style
 from tonnage.rendering.findings import Snapshot
 from tonnage.rendering.names import COMPONENT, INSPECT, PLAN
@@ -223,6 +224,25 @@ def test_rights_that_are_missing_are_told_and_the_rest_is_shown() -> None:
     assert (document(told)["pods"], document(told)["rollout"]) == (None, None)
 
 
+TAUGHT = Taught(
+    key="0.32.0_H100", starts=3, estimate_mib=96, bound_mib=-310, residuals_mib=(-502, 96, 140), used=True
+)
+
+
+def test_what_starts_have_taught_is_told_and_whether_the_plan_has_it() -> None:
+    found = ready().body["status"]
+    told = state(found, learned=TAUGHT)
+    assert "3 starts like this one: +96 MiB beside the KV cache" in words(told)
+    assert "-310 MiB at most for new plans; the plan was made by it" in words(told)
+    assert document(told)["learned"] == asdict(TAUGHT)
+    older = state(found, learned=replace(TAUGHT, starts=1, used=False))
+    assert "1 start like this one" in words(older)
+    assert "tonnage.dev/replan asks for a new one" in words(older)
+    unreadable = state(found, learned=Missing("you may not list all configmaps: forbidden"))
+    assert "you may not list all configmaps" in words(unreadable)
+    assert document(unreadable)["learned"] is None
+
+
 def test_fields_and_conditions_of_a_later_version_do_no_harm() -> None:
     found = ready().body["status"]
     found["conditions"].append({"type": "Blessed", "status": "Maybe", "reason": "New", "message": "?"})
@@ -274,6 +294,7 @@ def test_keys_are_those_documented() -> None:
             "refused",
         ),
         *("phase", "asked", "planned", "plan", "observed", "comparison", "rollout", "pods", "conditions"),
+        "learned",
     }
     parts = (
         shown["asked"],
@@ -281,6 +302,7 @@ def test_keys_are_those_documented() -> None:
         shown["pods"][0],
         shown["conditions"][0],
         shown["comparison"][0],
+        asdict(TAUGHT),
     )
     for key in [*shown, *(key for part in parts for key in part)]:
         assert f"`{key}`" in DOCUMENTED, key

@@ -90,7 +90,7 @@ def test_yaml_says_the_same_as_json(tonnage: Run, nodes: str) -> None:
 def test_keys_are_those_documented(tonnage: Run, nodes: str, tmp_path: Path) -> None:
     file = write(tmp_path / "two.yaml", llm(), {"apiVersion": "v1", "kind": "Service"})
     _, document = told(tonnage, "-f", file, "--node", nodes)
-    assert set(document) == {"context", "nodes", "objects", "skipped"}
+    assert set(document) == {"context", "nodes", "learned", "objects", "skipped"}
     shown = document["objects"][0]
     assert set(shown) == {
         *("name", "namespace", "where", "outcome", "reason", "message", "numbers", "model", "plan", "kept"),

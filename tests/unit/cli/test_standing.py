@@ -15,9 +15,14 @@ from tonnage.cli.plan_document import document
 from tonnage.cli.plan_text import lines_of
 from tonnage.cli.style import Style
 from tonnage.cli.surroundings import Surroundings
+from tonnage.planning.residuals import Residuals, dump
+from tonnage.planning.term import Term
+from tonnage.rendering.learned import build_learned
+from tonnage.rendering.lessons import key_of_start
 from tonnage.rendering.names import MODEL, REFRESH_MODEL, Owner
 from tonnage.rendering.plan import build_plan_config_map, build_plan_status
 from unit.cli.plan_files import around, found, llm, model_with_weights, node
+from unit.gpus import clusters
 
 OWNER = Owner(namespace="default", name="chat", uid="u1")
 FORBIDDEN = Missing("you may not list all nodes: forbidden")
@@ -238,3 +243,44 @@ def test_machine_form_of_what_stands() -> None:
         "effect": "keep",
         "changes": [{"field": "replicas", "before": None, "after": 2}],
     }
+
+
+def on_a_gpu(**known: Any) -> tuple[dict[str, Any], Surroundings]:
+    """The object on a GPU, and a cluster that has one."""
+    place = around(clusters.body("Node", "h100-0"), **known)
+    return llm(hardware={"accelerator": "GPU"}), place
+
+
+def taught(body: dict[str, Any], residual_mib: int, *, watched: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What an operator keeps once a start of this object's plan has taught."""
+    decided = outcome(body, on_a_gpu()[1]).decision
+    assert decided is not None
+    key = key_of_start(decided.kept)
+    assert key is not None
+    law = Term(0, 2**40, 2**41)
+    measured = law.likely + residual_mib * 2**20
+    known = Residuals().with_start(key, started_at=1, measured_bytes=measured, law=law, trusted=True)
+    return build_learned(dump(known), namespace="system", name="learned", watched=watched)
+
+
+def test_a_plan_is_made_by_what_the_operator_of_the_namespace_has_learned() -> None:
+    body, plain = on_a_gpu()
+    by_law = outcome(body, plain).decision
+    place = around(clusters.body("Node", "h100-0"), learned=[taught(body, 900)])
+    by_starts = outcome(body, place).decision
+    assert by_law is not None
+    assert by_starts is not None
+    assert "by what 1 start held" in by_starts.kept.plan.reason
+    assert by_starts.kept.plan.memory.kv < by_law.kept.plan.memory.kv
+    others = around(clusters.body("Node", "h100-0"), learned=[taught(body, 900, watched=("team",))])
+    assert outcome(body, others).decision == by_law
+    assert document([outcome(body, place)], place, skipped=())["learned"] is True
+
+
+def test_where_what_was_learned_cannot_be_read_it_is_said() -> None:
+    body, place = on_a_gpu(learned=Missing("you may not list all configmaps: forbidden"))
+    answer = outcome(body, place)
+    assert "the operator may plan other bytes" in text(answer, place)
+    assert document([answer], place, skipped=())["learned"] is False
+    on_cpu = around(learned=Missing("you may not list all configmaps: forbidden"))
+    assert "configmaps" not in text(outcome(llm(), on_cpu), on_cpu)

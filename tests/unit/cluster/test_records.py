@@ -44,6 +44,15 @@ def test_a_pod_without_our_container_says_nothing() -> None:
     assert pod_record(body(status("a-proxy", state={"running": {}}))).running is False
 
 
+def test_since_when_our_container_runs_and_what_image() -> None:
+    ours = status("engine", image="docker.io/a/b:1", state={"running": {"startedAt": "2026-01-01T00:00:10Z"}})
+    record = pod_record(body(ours))
+    assert (record.started_at, record.image) == (1_767_225_610, "docker.io/a/b:1")
+    for time in ("soon", "", None):
+        assert pod_record(body(status("engine", state={"running": {"startedAt": time}}))).started_at == 0
+    assert pod_record(body(status("engine", state={"waiting": {}}))).started_at == 0
+
+
 # Nodes, and what pods take of them
 
 

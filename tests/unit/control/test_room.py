@@ -14,10 +14,14 @@ from tonnage.control import room
 from tonnage.control.hardware import Hardware
 from tonnage.control.room import Accepted, Arbiter, Offer
 from tonnage.gpus.records import Records
+from tonnage.planning.gpu.again import sized_again
+from tonnage.planning.gpu.candidates import key_of as taught_by
 from tonnage.planning.gpu.contend import Contender, Site, contend
 from tonnage.planning.gpu.question import Hardware as Wanted
 from tonnage.planning.plan import Plan, Rejection
+from tonnage.planning.residuals import NOTHING_LEARNED
 from unit.gpus.clusters import body
+from unit.planning.gpu.samples import GIB
 from unit.planning.gpu.test_contend import TOLERANT, contender
 
 KEY = ("ns", "a")
@@ -100,6 +104,31 @@ def test_what_was_worked_out_stands_until_something_changes(monkeypatch: pytest.
     cluster.hardware.put(POD, bound("x", gpus=1))
     cluster.ask(asked[0])
     assert turns[5:] == ["ns/a"]
+
+
+def test_what_was_learned_since_counts_for_those_who_ask_again() -> None:
+    cluster, asked = Cluster("h100-0"), contender("a")
+    known = NOTHING_LEARNED
+    cluster.arbiter = Arbiter(
+        cluster.hardware, offer=room.NOTHING_STATED, changed=cluster.tell, learned=lambda: known
+    )
+    (by_law,) = cluster.ask(asked)
+    assert isinstance(by_law, Plan)
+    found = sized_again(by_law, model=asked.model)
+    assert found is not None
+    key = taught_by(
+        found.choice,
+        engine_version="0.32.0",
+        architecture=asked.model.shape.architecture,
+        compiled=False,
+    )
+    assert key is not None
+    law = found.budget.at_ready
+    known = known.with_start(key, started_at=1, measured_bytes=law.likely + 3 * GIB, law=law, trusted=True)
+    (by_starts,) = cluster.ask(asked)
+    assert isinstance(by_starts, Plan)
+    assert by_starts.memory.kv < by_law.memory.kv
+    assert cluster.ask(asked) == [by_starts]
 
 
 def test_an_accepted_plan_has_its_devices_before_its_pods_have_a_node_and_once_after() -> None:
