@@ -25,7 +25,7 @@ from tonnage.gpus.cards import card_named
 from tonnage.gpus.inventory import Access, Inventory, Pool, PoolNode, Vendor
 from tonnage.models import ModelProfile, Weights, parse_config
 from tonnage.planning.fit import Device, EngineOptions, LaidOut, lay_out
-from tonnage.planning.gpu.choose import plan_on_gpus
+from tonnage.planning.gpu.choose import gpu_question, plan_on_gpus
 from tonnage.planning.gpu.question import usable_bytes
 from tonnage.planning.memory import blocks_in, concurrency, engine_tokens
 from tonnage.planning.plan import Demand, Plan, Quality, Rejection
@@ -106,18 +106,20 @@ def _profile(row: Row, configs: Configs) -> ModelProfile:
 
 def _chosen(row: Row, profile: ModelProfile, bench: Bench) -> Plan:
     plan = plan_on_gpus(
-        Demand(
-            context_length=row.context,
-            concurrency=row.sequences,
-            # of other rows only the limits are of interest, not whether a workload fits
-            typical_tokens=None if row.kind == "plan" or row.devices > 1 else 1,
-            quality=Quality.LOSSLESS if row.kv_dtype == "auto" else Quality.NEAR_LOSSLESS,
-            kv_dtype=None if row.kv_dtype == "auto" else row.kv_dtype,
-            prefix_caching=row.prefix_caching,
-        ),
-        model=profile,
-        inventory=Inventory(pools=(bench.pool,)),
-        engine=gpu_rules_for(bench.version),
+        gpu_question(
+            Demand(
+                context_length=row.context,
+                concurrency=row.sequences,
+                # of other rows only the limits are of interest, not whether a workload fits
+                typical_tokens=None if row.kind == "plan" or row.devices > 1 else 1,
+                quality=Quality.LOSSLESS if row.kv_dtype == "auto" else Quality.NEAR_LOSSLESS,
+                kv_dtype=None if row.kv_dtype == "auto" else row.kv_dtype,
+                prefix_caching=row.prefix_caching,
+            ),
+            model=profile,
+            inventory=Inventory(pools=(bench.pool,)),
+            engine=gpu_rules_for(bench.version),
+        )
     )
     if isinstance(plan, Rejection):
         raise ValueError(f"{row.id}: {plan.reason}: {plan.message}")

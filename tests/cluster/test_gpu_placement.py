@@ -19,7 +19,7 @@ from tonnage.gpus.inventory import Access, Inventory, Pool, Sharing, Vendor
 from tonnage.gpus.placement import Placement
 from tonnage.models import ModelProfile
 from tonnage.models.errors import ConfigError
-from tonnage.planning.gpu.choose import plan_on_gpus
+from tonnage.planning.gpu.choose import gpu_question, plan_on_gpus
 from tonnage.planning.gpu.question import Hardware
 from tonnage.planning.plan import Demand, Plan
 from tonnage.rendering.children import build_children
@@ -96,11 +96,13 @@ def sample(inventory: Inventory) -> list[Case]:
 def planned(pool: Pool, profile: ModelProfile, **hardware: Any) -> Plan | None:
     """The plan of a model on this pool alone, if one node holds a replica."""
     outcome = plan_on_gpus(
-        DEMAND,
-        model=profile,
-        inventory=Inventory(pools=(pool,)),
-        engine=ENGINE,
-        hardware=Hardware(**hardware),
+        gpu_question(
+            DEMAND,
+            model=profile,
+            inventory=Inventory(pools=(pool,)),
+            engine=ENGINE,
+            hardware=Hardware(**hardware),
+        )
     )
     return outcome if isinstance(outcome, Plan) and not_rendered(outcome, groups=False) is None else None
 

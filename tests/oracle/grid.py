@@ -19,7 +19,7 @@ from tonnage.gpus.nodes import Node
 from tonnage.gpus.records import Records
 from tonnage.models import ModelProfile, Weights, parse_config
 from tonnage.planning.choose import plan_for
-from tonnage.planning.gpu.choose import plan_on_gpus, takes_gpus
+from tonnage.planning.gpu.choose import gpu_question, plan_on_gpus, takes_gpus
 from tonnage.planning.gpu.question import GpuQuestion, sorted_pools
 from tonnage.planning.plan import Demand, Plan, Quality, Rejection
 from tonnage.planning.weights import weight_bytes
@@ -182,10 +182,12 @@ def answer(scenario: Scenario) -> Plan | Rejection:
     cluster, inventory = _cluster(scenario.nodes)
     if takes_gpus(None, inventory=inventory):
         return plan_on_gpus(
-            demand(scenario),
-            model=profile(scenario.model),
-            inventory=inventory,
-            engine=gpu_rules_for(VERSION),
+            gpu_question(
+                demand(scenario),
+                model=profile(scenario.model),
+                inventory=inventory,
+                engine=gpu_rules_for(VERSION),
+            )
         )
     return plan_for(
         demand(scenario),

@@ -129,6 +129,8 @@ def test_what_was_learned_since_counts_for_those_who_ask_again() -> None:
     assert isinstance(by_starts, Plan)
     assert by_starts.memory.kv < by_law.memory.kv
     assert cluster.ask(asked) == [by_starts]
+    # of an engine with arguments of its user's nothing was learned
+    assert cluster.ask(replace(asked, plain=False)) == [by_law]
 
 
 def test_an_accepted_plan_has_its_devices_before_its_pods_have_a_node_and_once_after() -> None:

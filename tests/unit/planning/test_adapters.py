@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tonnage.gpus.inventory import Inventory
 from tonnage.models import parse_config
 from tonnage.planning.adapters import RANKS, Adapters, slot_bytes
-from tonnage.planning.gpu.choose import plan_on_gpus
+from tonnage.planning.gpu.choose import gpu_question, plan_on_gpus
 from tonnage.planning.plan import Demand, Plan, Rejection
 from unit.models.samples import published_configs
 from unit.planning.gpu.samples import ENGINE, LLAMA_8B, node, pool
@@ -22,11 +22,13 @@ GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False,
 
 def answer_with(adapters: Adapters | None) -> Plan | Rejection:
     return plan_on_gpus(
-        Demand(context_length=8192),
-        model=LLAMA_8B,
-        inventory=Inventory(pools=(pool("H100-80GB", node(devices=1)),)),
-        engine=ENGINE,
-        adapters=adapters,
+        gpu_question(
+            Demand(context_length=8192),
+            model=LLAMA_8B,
+            inventory=Inventory(pools=(pool("H100-80GB", node(devices=1)),)),
+            engine=ENGINE,
+            adapters=adapters,
+        )
     )
 
 

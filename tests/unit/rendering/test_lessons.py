@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tonnage.gpus.inventory import Inventory, Sharing
-from tonnage.models import ModelProfile
+from tonnage.models import ModelProfile, Trait
 from tonnage.models.wire import to_wire
 from tonnage.planning.gpu.again import sized_again
-from tonnage.planning.gpu.choose import plan_on_gpus
+from tonnage.planning.gpu.choose import gpu_question, plan_on_gpus
 from tonnage.planning.gpu.question import Hardware
 from tonnage.planning.plan import Demand, Plan, Quality, Rejection
 from tonnage.planning.residuals import NOTHING_LEARNED, Residuals, plan_bound
@@ -63,7 +63,9 @@ def told(on: Plan, beside: int, **changes: int | float) -> Report:
 def test_a_plan_is_sized_again_as_it_was_made(card: Any, name: str, quality: Quality) -> None:
     profile = model(name)
     demand = Demand(context_length=16384, quality=quality)
-    made = plan_on_gpus(demand, model=profile, inventory=Inventory(pools=(card,)), engine=ENGINE)
+    made = plan_on_gpus(
+        gpu_question(demand, model=profile, inventory=Inventory(pools=(card,)), engine=ENGINE)
+    )
     if isinstance(made, Rejection):
         # as those of the laws alone are
         assert made.reason in {"NotEnoughMemory", "EngineRefuses"}
@@ -85,11 +87,13 @@ def test_a_start_teaches_what_stands_beside_its_cache() -> None:
 def test_bytes_that_were_withheld_are_no_matter() -> None:
     inventory = Inventory(pools=(H100,))
     kept_free = plan_on_gpus(
-        Demand(context_length=16384),
-        model=LLAMA_8B,
-        inventory=inventory,
-        engine=ENGINE,
-        withheld_bytes=3 * GIB,
+        gpu_question(
+            Demand(context_length=16384),
+            model=LLAMA_8B,
+            inventory=inventory,
+            engine=ENGINE,
+            withheld_bytes=3 * GIB,
+        )
     )
     assert isinstance(kept_free, Plan)
     beside = law(ON_ONE)
@@ -116,16 +120,18 @@ def taught(*lessons: Lesson, known: Residuals = NOTHING_LEARNED) -> Residuals:
     return known
 
 
-def replan(known: Residuals, **hardware: Any) -> Plan:
+def replan(known: Residuals, *, of: ModelProfile = LLAMA_8B, **hardware: Any) -> Plan:
     """The plan of `ON_ONE` made anew."""
     inventory = Inventory(pools=(H100,))
     made = plan_on_gpus(
-        Demand(context_length=16384),
-        model=LLAMA_8B,
-        inventory=inventory,
-        engine=ENGINE,
-        hardware=Hardware(**hardware),
-        learned=known,
+        gpu_question(
+            Demand(context_length=16384),
+            model=of,
+            inventory=inventory,
+            engine=ENGINE,
+            hardware=Hardware(**hardware),
+            learned=known,
+        )
     )
     assert isinstance(made, Plan)
     return made
@@ -162,16 +168,36 @@ def test_others_are_planned_by_the_laws_as_before() -> None:
     )
 
 
+def test_margins_that_encoders_need_are_not_given_away() -> None:
+    """What is seen of such a model at its start is without an image."""
+    shape = replace(LLAMA_8B.shape, traits=LLAMA_8B.shape.traits | {Trait.MULTIMODAL})
+    sees = replace(LLAMA_8B, shape=shape)
+    by_law, less, more = (
+        replan(known, of=sees)
+        for known in (NOTHING_LEARNED, *(taught(seen_of(ON_ONE, mib)) for mib in (-300, 1800)))
+    )
+    assert less == by_law
+    assert more.memory.kv < by_law.memory.kv
+
+
+def seen_of(on: Plan, residual_mib: int) -> Lesson:
+    found = lesson(on, told(on, law(on) + residual_mib * MIB))
+    assert found is not None
+    return found
+
+
 def test_what_starts_hold_may_leave_no_room_which_is_a_rejection() -> None:
     start = lesson(ON_ONE, told(ON_ONE, law(ON_ONE) + 100 * MIB))
     assert start is not None
     known = taught(replace(start, measured_bytes=start.measured_bytes + 63 * GIB))
     made = plan_on_gpus(
-        Demand(context_length=16384, quality=Quality.LOSSLESS, concurrency=64),
-        model=LLAMA_8B,
-        inventory=Inventory(pools=(pool("H100", node(devices=1)),)),
-        engine=ENGINE,
-        learned=known,
+        gpu_question(
+            Demand(context_length=16384, quality=Quality.LOSSLESS, concurrency=64),
+            model=LLAMA_8B,
+            inventory=Inventory(pools=(pool("H100", node(devices=1)),)),
+            engine=ENGINE,
+            learned=known,
+        )
     )
     if isinstance(made, Rejection):
         assert "by what 1 start held" in made.message

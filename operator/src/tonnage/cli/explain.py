@@ -87,7 +87,8 @@ async def _read(here: Here, name: str) -> State:
 
 async def _learned(here: Here, state: State, owner: Owner) -> Taught | Missing | None:
     """What starts taught of the plan in force."""
-    if not part(state.plan, "placement").get("gpusPerReplica"):
+    own_arguments = part(state.body, "spec", "engine").get("extraArgs")
+    if own_arguments or not part(state.plan, "placement").get("gpusPerReplica"):
         return None
     maps = await read_all(here, CONFIG_MAP, selector=f"{COMPONENT}={LEARNED_COMPONENT}")
     if isinstance(maps, Missing):

@@ -133,6 +133,7 @@ def contender_of(
         in_force=in_force,
         withheld_bytes=withheld_bytes,
         adapters=_adapters(spec),
+        plain=not spec.engine.extra_args,
     )
 
 

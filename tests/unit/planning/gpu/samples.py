@@ -11,7 +11,7 @@ from tonnage.engines import gpu_rules_for
 from tonnage.gpus.cards import card_named
 from tonnage.gpus.inventory import Access, Inventory, Pool, PoolNode, Vendor
 from tonnage.models import ModelProfile, Weights, parse_config
-from tonnage.planning.gpu.choose import plan_on_gpus
+from tonnage.planning.gpu.choose import gpu_question, plan_on_gpus
 from tonnage.planning.gpu.question import GpuQuestion, Hardware, sorted_pools
 from tonnage.planning.plan import Demand, Plan, Quality, Rejection
 from unit.models.samples import published_configs, published_quantization
@@ -77,12 +77,14 @@ def answer(
     **demand: Any,
 ) -> Plan | Rejection:
     return plan_on_gpus(
-        Demand(**demand),
-        model=profile,
-        inventory=Inventory(pools=pools),
-        engine=gpu_rules_for(version),
-        hardware=hardware or Hardware(),
-        prices=prices or {},
+        gpu_question(
+            Demand(**demand),
+            model=profile,
+            inventory=Inventory(pools=pools),
+            engine=gpu_rules_for(version),
+            hardware=hardware or Hardware(),
+            prices=prices or {},
+        )
     )
 
 

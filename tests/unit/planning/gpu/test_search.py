@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tonnage.gpus.inventory import Inventory, Pool, Sharing
 from tonnage.planning.fit import Device, EngineOptions, fit
 from tonnage.planning.gpu import rules
-from tonnage.planning.gpu.choose import plan_on_gpus
+from tonnage.planning.gpu.choose import gpu_question, plan_on_gpus
 from tonnage.planning.gpu.ladder import Step, steps
 from tonnage.planning.gpu.question import GpuQuestion, Hardware, usable_bytes, whole_bytes
 from tonnage.planning.gpu.search import possible, search
@@ -80,12 +80,14 @@ def questions(draw: st.DrawFn) -> GpuQuestion:
 
 def as_plan(asked: GpuQuestion) -> Plan | Rejection:
     return plan_on_gpus(
-        asked.demand,
-        model=asked.model,
-        inventory=Inventory(pools=asked.pools),
-        engine=asked.engine,
-        hardware=asked.hardware,
-        prices=asked.prices,
+        gpu_question(
+            asked.demand,
+            model=asked.model,
+            inventory=Inventory(pools=asked.pools),
+            engine=asked.engine,
+            hardware=asked.hardware,
+            prices=asked.prices,
+        )
     )
 
 

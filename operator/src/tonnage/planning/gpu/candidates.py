@@ -226,8 +226,8 @@ class Sizer:
 
     def size(self, choice: Choice) -> Candidate:
         """The choice, sized. Raises `RefusedError` and `IndivisibleError`."""
-        laid, learned = self.laid(choice), self.learned(choice)
-        made = as_learned(self._budget(choice, laid), learned)
+        laid = self.laid(choice)
+        made, starts = self._as_learned(choice, self._budget(choice, laid))
         layout = laid.layout
         return Candidate(
             choice=choice,
@@ -235,10 +235,23 @@ class Sizer:
             budget=made,
             needed_blocks=self._needed(laid),
             blocks=blocks_in(layout, kv_bytes=made.kv_bytes) if layout.groups else 1,
-            starts=len(learned.starts) if learned else 0,
+            starts=starts,
         )
 
-    def learned(self, choice: Choice) -> Learned | None:
+    def _as_learned(self, choice: Choice, law: Budget) -> tuple[Budget, int]:
+        """The bytes by what starts have taught, and how many did.
+
+        For models with encoders only where that is less: what those take while they compute is in no law,
+        and must find room in the margins (docs/memory.md).
+        """
+        learned = self._learned(choice)
+        found = as_learned(law, learned)
+        encodes = Trait.MULTIMODAL in self._question.model.shape.traits
+        if learned is None or (encodes and found.kv_bytes > law.kv_bytes):
+            return law, 0
+        return found, len(learned.starts)
+
+    def _learned(self, choice: Choice) -> Learned | None:
         """What is known of starts like this one, before any code is compiled: each pod compiles its own."""
         key = key_of(
             choice,

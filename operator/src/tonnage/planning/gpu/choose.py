@@ -35,7 +35,7 @@ _CHOSEN_BY_THE_ENGINE: Final = frozenset(
 """Backends that layers get beside or instead of the one that was asked for (vllm/platforms/cuda.py 0.32)."""
 
 
-def plan_on_gpus(
+def gpu_question(
     demand: Demand,
     *,
     model: ModelProfile,
@@ -46,18 +46,9 @@ def plan_on_gpus(
     withheld_bytes: int = 0,
     adapters: Adapters | None = None,
     learned: Residuals = NOTHING_LEARNED,
-    explain: bool = True,
-) -> Plan | Rejection:
-    """The plan of one replica on GPUs, or why there is none; the same answer for the same arguments.
-
-    `withheld_bytes` of each device are kept free beyond what the laws ask for; `adapters` are held beside the
-    weights. `learned` is what starts have taught of the laws.
-
-    Not to `explain` is ten times faster where there is none: what would fit is not searched for then.
-
-    Nodes decide only which candidate is taken: no figure of a plan depends on how many there are.
-    """
-    question = GpuQuestion(
+) -> GpuQuestion:
+    """What planning on the GPUs of an inventory is asked; see `GpuQuestion`."""
+    return GpuQuestion(
         demand=demand,
         model=model,
         engine=engine,
@@ -68,6 +59,15 @@ def plan_on_gpus(
         adapters=adapters,
         learned=learned,
     )
+
+
+def plan_on_gpus(question: GpuQuestion, *, explain: bool = True) -> Plan | Rejection:
+    """The plan of one replica on GPUs, or why there is none; the same answer for the same question.
+
+    Not to `explain` is ten times faster where there is none: what would fit is not searched for then.
+
+    Nodes decide only which candidate is taken: no figure of a plan depends on how many there are.
+    """
     rejection = rules.first_rejection(question)
     if rejection is not None:
         return rejection

@@ -16,7 +16,7 @@ from tonnage.gpus.records import ANYWHERE, Records
 from tonnage.gpus.reservations import Need, rank, settle, take_off
 from tonnage.models import ModelProfile
 from tonnage.planning.adapters import Adapters
-from tonnage.planning.gpu.choose import plan_on_gpus
+from tonnage.planning.gpu.choose import gpu_question, plan_on_gpus
 from tonnage.planning.gpu.question import Hardware
 from tonnage.planning.plan import Demand, GpuPlan, Plan, Rejection
 from tonnage.planning.residuals import NOTHING_LEARNED, Residuals
@@ -39,7 +39,8 @@ class Contender:
     wants. `surges`: pods of an earlier plan are there, and must stay until a pod of the new one serves.
     `in_force` is that plan, if it is known: made anew it needs no room beside itself. `withheld_bytes` of
     each device are kept free beyond what the laws ask for, since workers of that plan fail: one of them need
-    not stay. `adapters` are held beside the weights.
+    not stay. `adapters` are held beside the weights. `plain`: the engine gets no arguments of the user's own,
+    so that what plain starts have taught holds for it.
     """
 
     key: str
@@ -55,6 +56,7 @@ class Contender:
     in_force: Plan | None = None
     withheld_bytes: int = 0
     adapters: Adapters | None = None
+    plain: bool = True
 
     @property
     def rank(self) -> tuple[int, str, str]:
@@ -120,15 +122,17 @@ def plan_next(
     inventory = site.inventory(placement=contender.placement, without=contender.key)
     others = [need for need in room.granted if need.key != contender.key]
     outcome = plan_on_gpus(
-        contender.demand,
-        model=contender.model,
-        inventory=_with_room(take_off(inventory, others), placement=contender.placement),
-        engine=contender.engine,
-        hardware=contender.hardware,
-        prices=site.prices,
-        withheld_bytes=contender.withheld_bytes,
-        adapters=contender.adapters,
-        learned=site.learned,
+        gpu_question(
+            contender.demand,
+            model=contender.model,
+            inventory=_with_room(take_off(inventory, others), placement=contender.placement),
+            engine=contender.engine,
+            hardware=contender.hardware,
+            prices=site.prices,
+            withheld_bytes=contender.withheld_bytes,
+            adapters=contender.adapters,
+            learned=site.learned if contender.plain else NOTHING_LEARNED,
+        ),
         explain=explain,
     )
     if isinstance(outcome, Rejection) or outcome.gpu is None:
