@@ -264,6 +264,7 @@ def test_a_learned_budget_has_the_bytes_of_the_bound_and_says_for_what(
     assert found.context == law.context
     assert found.activation == law.activation
     assert found.weights.upper >= law.weights.lower
+    assert found.non_torch.upper >= law.non_torch.likely
     assert all(part >= 0 for part in vars_of(found.memory(kv_bytes=0)))
     # what is left free beyond the bound is less than a plan by the laws alone would leave
     assert bound - found.kv_bytes <= max(0, bound - law.kv_bytes)

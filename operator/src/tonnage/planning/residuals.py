@@ -209,9 +209,10 @@ def as_learned(budget: Budget, learned: Learned | None) -> Budget:
     """The budget with what was learned, so that its `kv_bytes` are those of `plan_bound`.
 
     Where starts have held more than the laws' upper figures, the difference is kept free with the margin for
-    bursts. Where they have held less, upper figures shrink: of what stands, never below the least of its law,
-    then of the margin for bursts down to what is likely; if `plan_bound` has more even then, it is left free.
-    The context stays as it is: a start is refused where less than all but that is free.
+    bursts. Where they have held less, upper figures shrink: weights and graphs to the least of their laws,
+    then the margin for bursts and non-torch memory to what is likely; if `plan_bound` has more even then, it
+    is left free. The context stays as it is, and what is outside PyTorch gives way last: a start is refused
+    where less is free than all but these two.
     """
     if learned is None:
         return budget
@@ -220,17 +221,17 @@ def as_learned(budget: Budget, learned: Learned | None) -> Budget:
         margin = budget.burst_margin
         return replace(budget, burst_margin=replace(margin, upper=margin.upper - more))
     least = (
-        (budget.non_torch, budget.non_torch.lower),
         (budget.weights, budget.weights.lower),
         (budget.graphs, budget.graphs.lower),
         (budget.burst_margin, budget.burst_margin.likely),
+        (budget.non_torch, budget.non_torch.likely),
     )
     shrunk = []
     for law, most_taken_to in least:
         upper = max(most_taken_to, law.upper - more)
         more -= law.upper - upper
         shrunk.append(replace(law, likely=min(law.likely, upper), upper=upper))
-    non_torch, weights, graphs, burst_margin = shrunk
+    weights, graphs, burst_margin, non_torch = shrunk
     return replace(budget, non_torch=non_torch, weights=weights, graphs=graphs, burst_margin=burst_margin)
 
 
