@@ -71,9 +71,9 @@ class SimulatedWorkers:
         """Set the use of the KV cache: `namespace/pod`, or `*` for all others, -> shares told in turn."""
         self._ask({"kv": {name: list(values) for name, values in shares.items()}})
 
-    def hold(self, beside_bytes: int, *, compile_seconds: float = 60.0) -> None:
+    def hold(self, beside_bytes: int, *, compiled: bool = True) -> None:
         """From now on workers on GPUs tell of devices on which so much stands beside the KV cache."""
-        self._ask({"memory": {"beside": beside_bytes, "compiling": compile_seconds}})
+        self._ask({"memory": {"beside": beside_bytes, "compiled": compiled}})
 
     def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
         assert self.process.stdin
@@ -140,10 +140,10 @@ def _observed(plan: WorkerPlan) -> Mapping[str, Capacity]:
 
 @dataclass(slots=True)
 class _Devices:
-    """What stands beside the KV cache of each device, and for how long engines compile; None: not told."""
+    """What stands beside the KV cache of each device, and whether engines compile; None: not told."""
 
     beside: int | None = None
-    compiling: float = 0.0
+    compiled: bool = True
 
     def of(self, plan: WorkerPlan) -> DeviceMemory | None:
         """What the worker of a plan tells of its device."""
@@ -154,7 +154,7 @@ class _Devices:
             total=planned.device,
             free_at_start=planned.device - 2**29,
             free_at_ready=planned.device - planned.kv - self.beside,
-            compile_seconds=self.compiling,
+            compiled=self.compiled,
         )
 
 
@@ -318,7 +318,7 @@ async def _answer_parent(pods: _Pods) -> None:
         pods.shares.update(question.get("kv", {}))
         memory = question.get("memory", {})
         pods.devices.beside = memory.get("beside", pods.devices.beside)
-        pods.devices.compiling = memory.get("compiling", pods.devices.compiling)
+        pods.devices.compiled = memory.get("compiled", pods.devices.compiled)
         print(json.dumps({"served": len(pods.served)}), flush=True)
 
 

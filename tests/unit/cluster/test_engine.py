@@ -109,14 +109,14 @@ def test_texts_are_cut_to_what_a_status_holds() -> None:
     assert parse_report([1]) is None
 
 
-MEMORY = {"totalBytes": 80, "freeAtStartBytes": 79, "freeAtReadyBytes": 2, "compileSeconds": 41.3}
+MEMORY = {"totalBytes": 80, "freeAtStartBytes": 79, "freeAtReadyBytes": 2, "compiled": True}
 
 
 def test_what_a_worker_tells_of_its_device_is_read() -> None:
     found = parse_report({**REPORT, "memory": MEMORY})
     assert found is not None
     assert found.memory == DeviceMemory(
-        total_bytes=80, free_at_start_bytes=79, free_at_ready_bytes=2, compile_seconds=41.3
+        total_bytes=80, free_at_start_bytes=79, free_at_ready_bytes=2, compiled=True
     )
 
 
@@ -132,8 +132,8 @@ def test_what_a_worker_tells_of_its_device_is_read() -> None:
         {**MEMORY, "freeAtStartBytes": "9" * 5000},
         {**MEMORY, "freeAtReadyBytes": float("inf")},
         {**MEMORY, "freeAtReadyBytes": [1]},
-        {**MEMORY, "compileSeconds": float("nan")},
-        {**MEMORY, "compileSeconds": "long"},
+        {**MEMORY, "compiled": None},
+        {**MEMORY, "compiled": "long"},
     ],
     ids=lambda memory: str(memory)[:60],
 )

@@ -10,7 +10,7 @@ import pytest
 from tonnage_worker import device_memory
 from tonnage_worker.device_memory import DeviceMemory, read_memory, write_memory
 
-READY = DeviceMemory(total=100, free_at_start=90, free_at_ready=5, compile_seconds=2.5)
+READY = DeviceMemory(total=100, free_at_start=90, free_at_ready=5, compiled=True)
 
 
 def test_what_is_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +23,7 @@ def test_what_is_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_of_several_ranks_the_fullest_counts(tmp_path: Path) -> None:
     for rank, free in enumerate((7, 3, 9)):
-        told = {"total": 100, "free_at_start": 90, "free_at_ready": free, "compile_seconds": 1.0}
+        told = {"total": 100, "free_at_start": 90, "free_at_ready": free, "compiled": True}
         (tmp_path / f"{rank}.json").write_text(json.dumps(told))
     found = read_memory(str(tmp_path))
     assert found is not None
@@ -37,7 +37,9 @@ def test_of_several_ranks_the_fullest_counts(tmp_path: Path) -> None:
         "{",
         "[]",
         '{"total": 1}',
-        '{"total": "x", "free_at_start": 1, "free_at_ready": 1, "compile_seconds": 1}',
+        '{"total": "x", "free_at_start": 1, "free_at_ready": 1, "compiled": true}',
+        '{"total": 1, "free_at_start": 1, "free_at_ready": 1, "compiled": "no"}',
+        '{"total": 1, "free_at_start": 1, "free_at_ready": 1}',
     ],
 )
 def test_what_is_unreadable_is_left_out(tmp_path: Path, text: str) -> None:

@@ -115,7 +115,6 @@ class Engine:
 
         class WorkerWrapperBase:
             worker = Worker()
-            vllm_config = SimpleNamespace(compilation_config=SimpleNamespace(compilation_time=29.308))
 
             def __getattr__(self, name: str) -> Any:
                 return getattr(self.worker, name)
@@ -172,8 +171,40 @@ def test_one_that_is_warm_tells_what_it_left(
     assert read_memory(str(directory)) is None
     assert rank.compile_or_warm_up_model() == "warm"
     assert read_memory(str(directory)) == DeviceMemory(
-        total=140 * GIB, free_at_start=139 * GIB, free_at_ready=2 * GIB, compile_seconds=29.3
+        total=140 * GIB, free_at_start=139 * GIB, free_at_ready=2 * GIB, compiled=True
     )
+
+
+@pytest.mark.parametrize(
+    ("counted", "compiled"),
+    [
+        ({"num_aot_compiles": 1, "num_cache_entries_updated": 1}, True),
+        ({"num_aot_compiles": 0, "num_cache_entries_updated": 2}, True),
+        ({"num_aot_compiles": 0, "num_cache_entries_updated": 0, "num_aot_artifacts_loaded": 1}, False),
+        ({"num_aot_compiles": 0}, True),
+        (None, True),
+    ],
+)
+def test_the_engine_counts_what_it_compiles(
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    counted: dict[str, int] | None,
+    compiled: bool,
+) -> None:
+    monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path))
+    if counted is not None:
+        module = ModuleType("vllm.compilation.counter")
+        module.compilation_counter = SimpleNamespace(**counted)  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "vllm.compilation", ModuleType("vllm.compilation"))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    preflight.install(lambda: 0)
+    rank = engine.wrapper()
+    rank.init_device()
+    rank.compile_or_warm_up_model()
+    found = read_memory(str(tmp_path))
+    assert found is not None
+    assert found.compiled is compiled
 
 
 def test_one_without_ends_after_its_device_is_open(engine: Engine) -> None:

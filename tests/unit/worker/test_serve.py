@@ -39,14 +39,14 @@ def test_an_engine_as_planned_becomes_ready(tmp_path: Path) -> None:
 
 
 def test_what_the_engine_left_of_its_device(tmp_path: Path) -> None:
-    told = {"total": 100, "free_at_start": 90, "free_at_ready": 5, "compile_seconds": 2.5}
+    told = {"total": 100, "free_at_start": 90, "free_at_ready": 5, "compiled": True}
     with Worker(tmp_path, faults={"memory": told}) as worker:
         worker.until_ready()
         assert worker.capacity()["memory"] == {
             "totalBytes": 100,
             "freeAtStartBytes": 90,
             "freeAtReadyBytes": 5,
-            "compileSeconds": 2.5,
+            "compiled": True,
         }
         assert list(tmp_path.glob("tonnage-memory-*"))
         worker.process.send_signal(signal.SIGINT)

@@ -19,12 +19,12 @@ DIRECTORY_VARIABLE = "TONNAGE_MEMORY_DIRECTORY"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceMemory:
     """Bytes of one device: its total, what was free once it was open and nothing was loaded, and what is free
-    once the engine is warm. `compile_seconds`: how long it compiled; little where a cache had the code."""
+    once the engine is warm. `compiled`: code was compiled in this start, and not all found in a cache."""
 
     total: int
     free_at_start: int
     free_at_ready: int
-    compile_seconds: float
+    compiled: bool
 
 
 def write_memory(memory: DeviceMemory) -> None:
@@ -48,7 +48,6 @@ def _told(directory: Path) -> Iterator[DeviceMemory]:
     for path in sorted(directory.glob("*.json")):
         with contextlib.suppress(OSError, ValueError, TypeError):
             told = DeviceMemory(**json.loads(path.read_text(encoding="ascii")))
-            if all(
-                isinstance(amount, int) for amount in (told.total, told.free_at_start, told.free_at_ready)
-            ):
+            amounts = told.total, told.free_at_start, told.free_at_ready
+            if all(isinstance(amount, int) for amount in amounts) and isinstance(told.compiled, bool):
                 yield told

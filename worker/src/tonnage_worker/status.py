@@ -146,7 +146,7 @@ def _memory(memory: DeviceMemory | None) -> dict[str, Any] | None:
         "totalBytes": memory.total,
         "freeAtStartBytes": memory.free_at_start,
         "freeAtReadyBytes": memory.free_at_ready,
-        "compileSeconds": memory.compile_seconds,
+        "compiled": memory.compiled,
     }
 
 

@@ -94,7 +94,7 @@ def _memory(body: object) -> DeviceMemory | None:
             total_bytes=_count(body["totalBytes"]),
             free_at_start_bytes=_count(body["freeAtStartBytes"]),
             free_at_ready_bytes=_count(body["freeAtReadyBytes"]),
-            compile_seconds=_number(body["compileSeconds"], most=1e7) or 0.0,
+            compiled=_flag(body["compiled"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
@@ -102,6 +102,12 @@ def _memory(body: object) -> DeviceMemory | None:
 
 def _text(value: Any, most: int) -> str:
     return str(value or "")[:most]
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r:.20} is neither true nor false")
+    return value
 
 
 def _count(value: Any) -> int:

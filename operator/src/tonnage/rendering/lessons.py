@@ -21,9 +21,6 @@ from tonnage.rendering.findings import VERIFIED
 from tonnage.rendering.observations import DeviceMemory, Report
 from tonnage.rendering.plan import Kept
 
-COMPILING_SECONDS: Final = 20.0
-"""A start that compiled longer had no cache: 29 to 85 s in the starts on an H200 that compiled, 6 to 14 s in
-those that loaded what was compiled (tests/bench/gpu_fixtures.py)."""
 _SAME_DEVICE: Final = 32
 """A device's total and the plan's may differ by a 32nd: plans count on the safe side."""
 _OTHERS_BYTES: Final = 2 * GIB
@@ -59,7 +56,7 @@ def lesson_of(plan: Plan, *, plan_hash: str, model: ModelProfile, report: Report
         found.choice,
         engine_version=plan.engine_version,
         architecture=model.shape.architecture,
-        compiled=bool(gpu.captured_sizes) and memory.compile_seconds < COMPILING_SECONDS,
+        compiled=bool(gpu.captured_sizes) and not memory.compiled,
     )
     if key is None or not _is_possible(memory, found.budget, device_bytes=gpu.device_bytes):
         return None

@@ -56,12 +56,12 @@ class Capacity:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceMemory:
     """Bytes of the fullest device of a worker: its total, what was free before anything was loaded and once
-    the engine was warm; and how long the engine compiled."""
+    the engine was warm; and whether it compiled code in this start."""
 
     total_bytes: int
     free_at_start_bytes: int
     free_at_ready_bytes: int
-    compile_seconds: float
+    compiled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
