@@ -95,6 +95,7 @@ def _memory(row: dict[str, Any], engine: dict[str, Any], memory: dict[str, Any])
         "weights": memory["weights"],
         "non_torch": memory.get("non_torch"),
         "activation": memory.get("peak_activation") or memory.get("profile_peak"),
+        "compile_seconds": round(engine["compile"]["seconds"], 1),
         "cold": any(_COMPILED in line for line in row["log"]),
         "forward": memory.get("forward_peak"),
         "graph_estimate": memory.get("cudagraph_estimate"),

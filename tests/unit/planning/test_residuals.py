@@ -251,6 +251,40 @@ def test_a_plan_that_was_taught_by_a_start_holds_its_burst(start: Start) -> None
     assert plan_bound(start.budget, None) == start.budget.kv_bytes
 
 
+def _key(start: Start) -> Key:
+    return Key(
+        engine_version="0.26.0",
+        product=start.product,
+        architecture=start.load.shape.architecture,
+        tensor_parallel=1,
+        graphs="FULL_AND_PIECEWISE" if start.load.graph_sizes else "NONE",
+        compiled=False,
+    )
+
+
+@pytest.mark.parametrize("teacher", TAUGHT, ids=lambda start: str(start.id))
+@pytest.mark.parametrize("starts", [1, 8])
+def test_a_plan_that_was_taught_by_any_start_of_its_key_holds_its_own_burst(
+    teacher: Start, starts: int
+) -> None:
+    """Models of one architecture are of many sizes, and their limits differ."""
+    assert teacher.ready_bytes is not None
+    known = Residuals()
+    for second in range(1, starts + 1):
+        known = known.with_start(
+            _key(teacher),
+            started_at=second,
+            measured_bytes=teacher.ready_bytes,
+            law=teacher.budget.at_ready,
+            trusted=True,
+        )
+    for start in TAUGHT:
+        if _key(start) == _key(teacher):
+            bound = plan_bound(start.budget, known.of(_key(start)))
+            assert start.other_bytes is not None
+            assert bound + start.other_bytes <= start.total_bytes, start.id
+
+
 @pytest.mark.parametrize("start", TAUGHT, ids=lambda start: str(start.id))
 @pytest.mark.parametrize("residuals_mib", [(-60000,), (-700,), (-200,) * 5, (0,) * 5, (500,), (60000,)])
 def test_a_learned_budget_has_the_bytes_of_the_bound_and_says_for_what(
