@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from harness.cluster import Cluster
+from harness.lifecycle import build_binaries
 from harness.paths import BIN
 from harness.steps import StepError
 from harness.waiting import wait_until
@@ -28,7 +29,8 @@ _WEBHOOKS = (
 
 
 def install_definition(cluster: Cluster) -> None:
-    """The CustomResourceDefinition as its project publishes it."""
+    """The CustomResourceDefinition as its project publishes it; its module is built at the first call."""
+    build_binaries("lws")
     cluster.kubectl("apply", "--server-side", "-f", str(BIN / "lws-crd.yaml"))
     established = ("wait", "--for=condition=Established", f"crd/{DEFINITION}", "--timeout=60s")
     wait_until("the definition", lambda: "met" in cluster.kubectl(*established, check=False))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# build.sh [control|node|all|NAME...]   build (or take from the cache) the cluster's binaries.
+# build.sh [control|node|all|NAME...]   build (or take from the cache) the cluster's binaries; lws by its name alone.
 #
 # Links go to $TONNAGE_CACHE/bin, finished binaries to $TONNAGE_CACHE/bin-cache (default ~/.cache/tonnage).
 # Key = NAME, version, and a hash over go.mod, go.sum, the Go version and the flags:
@@ -83,7 +83,7 @@ build() {
   *) echo "unknown: $1" >&2; exit 1 ;;
   esac
 }
-CONTROL="etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok helm lws"
+CONTROL="etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok helm"
 NODE="kubelet kube-proxy containerd containerd-shim-runc-v2 ctr runc cni pause coredns"
 set -- ${@:-all}
 for n in "$@"; do

@@ -103,8 +103,8 @@ class Learned:
     def bound_mib(self) -> int:
         """More than this, over the law's estimate, is not reckoned with.
 
-        A key holds models of all sizes, and what one start does not take another may: of the estimate no plan
-        gains more than half a GiB (qwen3-8b-s1024-t2048 takes 1 GiB less, other starts of its key nearly all).
+        A key holds models of all sizes, and what one start does not take another may: no plan gains more than
+        half a GiB of the estimate (qwen3-8b-s1024-t2048 takes 1 GiB less, others of its key nearly all).
         """
         ordered = sorted(self.residuals_mib)
         worst = ordered[-1] if len(ordered) < 3 else ordered[-2]
