@@ -1,5 +1,5 @@
 """Our figures against vLLM's own: 0.32.0's sizing code line by line of tests/data/kv_oracle.jsonl, and 0.26.0
-on a real H200 (tests/data/gpu_rows.jsonl). Equal, or refused for the same reason."""
+on a real H200 and H100 (tests/data/gpu_rows.jsonl). Equal, or refused for the same reason."""
 
 from __future__ import annotations
 
