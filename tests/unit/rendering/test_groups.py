@@ -244,3 +244,15 @@ def test_groups_come_one_after_the_other_and_one_that_is_made_anew_takes_none_aw
         before = placed_replicas(wanted, before=before, placed=placed)
         assert before == min(wanted, placed + 1)
     assert placed_replicas(wanted, before=before, placed=max(0, wanted - lost)) == wanted
+
+
+@pytest.mark.parametrize("missing", ["leaderTemplate", "metadata", "labels"])
+def test_a_set_that_somebody_took_optional_fields_out_of_is_read_as_of_no_plan(missing: str) -> None:
+    found = group_set(replicas=2)
+    group = found["spec"]["leaderWorkerTemplate"]
+    template = group["leaderTemplate"]
+    of = {"leaderTemplate": group, "metadata": template, "labels": template["metadata"]}[missing]
+    del of[missing]
+    assert as_deployment(found)["spec"]["template"]["metadata"]["labels"] == {}
+    assert Stands.of(found) == Stands(replicas=2, ready=0)
+    assert not is_rolled_out(as_deployment(found), wanted=2, plan_hash=HASH)

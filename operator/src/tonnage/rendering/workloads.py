@@ -19,14 +19,17 @@ def as_deployment(workload: Mapping[str, Any], *, paused: bool = False) -> Mappi
     """A live workload in the words of a Deployment, of which a group is one replica.
 
     Conditions of a set say nothing that a Deployment's do. It tells no observedGeneration; its pods never
-    change, and its counts do not lie about how many there are.
+    change, and its counts do not lie about how many there are. Its template of leaders and their labels are
+    optional: somebody may have taken them out, and it must be read to be mended.
     """
     if workload["kind"] != GROUPS:
         return workload
     spec, status = workload["spec"], workload.get("status", {})
+    template = spec["leaderWorkerTemplate"].get("leaderTemplate") or {}
+    meta = template.get("metadata") or {}
     told: Manifest = {
         "replicas": spec.get("replicas", 1),
-        "template": spec["leaderWorkerTemplate"]["leaderTemplate"],
+        "template": {**template, "metadata": {**meta, "labels": meta.get("labels") or {}}},
     }
     ready = status.get("readyReplicas", 0)
     return {
