@@ -319,3 +319,14 @@ def test_a_worker_that_is_not_verified_yet_teaches_later() -> None:
     assert passed.look(replace(ready, report=replace(ready.report, memory=None))) == NOTHING_LEARNED
     assert passed.look(ready).learned
     assert ready.pod.labels[PLAN] == HASH
+
+
+async def test_a_write_whose_answer_was_lost_is_not_made_again_once_the_map_is_deleted() -> None:
+    school = School()
+    school.teach((1, 10))
+    school.server.data = dump(school.learning.known)
+    await school.until(lambda: not school.learning.unwritten)
+    assert "apply" not in school.server.asked
+    school.server.data = None
+    assert await school.map.load()
+    assert school.learning.known == NOTHING_LEARNED

@@ -155,10 +155,12 @@ class LearnedMap:
         there = await self._read()
         written = tuple(self._learning.unwritten)
         wanted = dump(self._learning.known)
-        if not written or wanted == there:
+        if not written:
             return
-        await self._cluster.apply(CONFIG_MAP, self._body(wanted))
-        self._seen = wanted
+        if wanted != there:
+            await self._cluster.apply(CONFIG_MAP, self._body(wanted))
+            self._seen = wanted
+        # also where it was there: of a write whose answer was lost, or a start that is too old by now
         self._learning.is_written(written)
 
     def _body(self, data: dict[str, str]) -> Object:
