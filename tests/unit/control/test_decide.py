@@ -24,7 +24,7 @@ from tonnage.control.world import Clock, Known, Pass, World
 from tonnage.models import ResolvedModel
 from tonnage.rendering.children import build_children
 from tonnage.rendering.inspection import reading_of
-from tonnage.rendering.names import Owner
+from tonnage.rendering.names import PLAN, Owner
 from tonnage.rendering.plan import Kept
 from tonnage.rendering.setback import SLACK_BYTES
 from unit.control.test_room import bound
@@ -352,6 +352,23 @@ def test_a_plan_whose_worker_ran_out_of_memory_is_replaced_once_by_one_that_keep
     assert "can hold the same work with 4.00 GiB of each kept free" in degraded(room)
     runs_out(room, "a", missing=GIB, serves=True)
     assert (room.planned("a")[0], degraded(room)) == (True, "")
+
+
+def test_a_pod_that_is_gone_with_its_group_leads_to_another_plan_too(room: Room) -> None:
+    room.put("a", **GPUS)
+    assert room.planned("a")[0]
+    runs_out(room, "a", missing=2 * GIB)
+    [failed] = room.world.store.pods(("ns", "a"))
+    body = bound("a-0", gpus=8, deployment="a", plan=failed.labels[PLAN])
+    body["metadata"] |= {"uid": "a-0", "resourceVersion": str(next(room.versions))}
+    room.world.store.remove(POD, body)
+    room.world.hardware.remove(POD, body)
+    assert room.world.store.pods(("ns", "a")) == []
+    room.world.memory(("ns", "a"), uid="a").ended = failed
+    assert room.planned("a")[0]
+    assert room.last is not None
+    assert room.last.kept is not None
+    assert room.last.kept.withheld_bytes == 2 * GIB + SLACK_BYTES
 
 
 def fills_its_devices(room: Room) -> Kept | None:

@@ -23,6 +23,7 @@ from tonnage.rendering.decision import (
     replan_of,
     standing,
 )
+from tonnage.rendering.observations import Pod
 from tonnage.rendering.plan import Kept, kept_plans
 from tonnage.rendering.setback import find_setback, given_up, replanned, unexplained
 
@@ -82,7 +83,7 @@ def _lacked_until_now(p: Pass, world: World, subject: Subject) -> int:
     kept, plan_hash = kept_in_force(p, world, workload_in_force(p, world))
     if kept is None or kept.source != subject.source:
         return 0
-    setback = find_setback(world.store.pods(p.key), plan=kept.plan, plan_hash=plan_hash)
+    setback = find_setback(_pods(p, world), plan=kept.plan, plan_hash=plan_hash)
     if setback is None or setback.over or unexplained(setback, kept=kept):
         return 0
     return kept.withheld_bytes + setback.withheld_bytes
@@ -90,8 +91,8 @@ def _lacked_until_now(p: Pass, world: World, subject: Subject) -> int:
 
 async def _after_setback(p: Pass, world: World, subject: Subject, decision: Decision) -> Decision:
     """Once a plan's workers ran out of device memory, one that keeps more free; but only once unasked."""
-    kept, pods = decision.kept, world.store.pods(p.key)
-    setback = find_setback(pods, plan=kept.plan, plan_hash=decision.plan_hash)
+    kept = decision.kept
+    setback = find_setback(_pods(p, world), plan=kept.plan, plan_hash=decision.plan_hash)
     if setback is None or (kept.withheld_bytes and setback.over):
         return decision
     text = unexplained(setback, kept=kept)
@@ -107,6 +108,12 @@ async def _after_setback(p: Pass, world: World, subject: Subject, decision: Deci
     if not setback.over:
         p.found(ConditionType.DEGRADED, True, setback.reason, text)
     return decision
+
+
+def _pods(p: Pass, world: World) -> list[Pod]:
+    """Those that are there, and the one whose group was made anew since it failed."""
+    ended = p.memory.ended
+    return [*world.store.pods(p.key), *([ended] if ended is not None else [])]
 
 
 def _before(p: Pass, world: World) -> Iterator[tuple[Kept, str]]:
