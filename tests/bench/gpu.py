@@ -22,6 +22,8 @@ from bench.gpu_specs import Bench, write_specs
 HERE: Final = Path(__file__).parent
 RECORDED: Final = HERE.parent / "data/gpu_rows.jsonl"
 _GIB: Final = 2**30
+# a pinned row has the bytes of the plan for 256 sequences, whose limits it must have (gpu_specs)
+_OWN: Final = "the plan for 256 chose the same limits"
 _CHECKS: Final = (
     ("import torch; print(torch.cuda.get_device_name())", "no GPU that torch can use"),
     ("import torch; print(torch.cuda.device_count())", "no GPU that torch can use"),
@@ -73,7 +75,7 @@ def _line(known: dict[str, dict[str, Any]], model: str) -> str:
     first, warm = tokens[f"{model}-control"], tokens.get(f"{model}-control-warm")
     before, pinned = max(first, warm or 0), known[f"{model}-pinned"]
     plan = known.get(f"{model}-plan")
-    own = "" if plan is None else f"{_gained(plan, before)}; {_burst(plan)}"
+    own = _OWN if plan is None else f"{_gained(plan, before)}; {_burst(plan)}"
     return (
         f"| {pinned['config'].partition('--')[2]} | {first:,} | {'' if warm is None else f'{warm:,}'} "
         f"| {tokens[f'{model}-pinned']:,} | {_share(pinned, before)} | {_burst(pinned)} | {own} |"

@@ -253,6 +253,8 @@ class Sizer:
 
     def _learned(self, choice: Choice) -> Learned | None:
         """What is known of starts like this one, before any code is compiled: each pod compiles its own."""
+        if not self._question.learned.learned:
+            return None
         key = key_of(
             choice,
             engine_version=self._question.engine.version,
