@@ -10,14 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from . import drain
-from .engine_client import EngineClient, answers, open_peer_session
+from .engine_client import answers, open_peer_session
 from .exits import Exit
-from .plan import WorkerPlan
-from .process import EngineProcess
 from .supervisor import Supervisor
 
 _POLL_SECONDS = 1.0
@@ -29,25 +27,8 @@ log = logging.getLogger("tonnage_worker")
 class Follower(Supervisor):
     """Supervises a headless engine; `leader` is where the leader's worker answers."""
 
-    def __init__(
-        self,
-        plan: WorkerPlan,
-        *,
-        engine: EngineProcess,
-        client: EngineClient,
-        drain_file: str,
-        memory_directory: str,
-        environment: Mapping[str, str],
-        leader: str,
-    ) -> None:
-        super().__init__(
-            plan,
-            engine=engine,
-            client=client,
-            drain_file=drain_file,
-            memory_directory=memory_directory,
-            environment=environment,
-        )
+    def __init__(self, *arguments: Any, leader: str, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.status = replace(self.status, follower=True)
         self._leader = leader
 

@@ -68,16 +68,16 @@ async def apply_children(p: Pass, world: World, desired: Sequence[Manifest]) -> 
     OwnerGoneError if the owner no longer exists or its namespace ends, LeavingError if a name is not free
     yet, and ApiError. One that fails keeps none beside it from being written.
     """
-    live = {_id(body): own_child(p, world, _kind(body), body["metadata"]["name"]) for body in desired}
+    live = {child_id(body): own_child(p, world, _kind(body), body["metadata"]["name"]) for body in desired}
     if any(body is None and child in p.memory.applied for child, body in live.items()):
         await _require_owner(p, world)
 
     def applied(body: Manifest, *, after: Sequence[asyncio.Task[None]] = ()) -> asyncio.Task[None]:
-        return asyncio.create_task(_apply_after(after, p, world, body, live=live[_id(body)]))
+        return asyncio.create_task(_apply_after(after, p, world, body, live=live[child_id(body)]))
 
     workloads = [body for body in desired if _kind(body) in WORKLOADS]
-    makes_workers = any(live[_id(body)] is None for body in workloads)
-    work = {_id(body): applied(body) for body in desired if _kind(body) not in WORKLOADS}
+    makes_workers = any(live[child_id(body)] is None for body in workloads)
+    work = {child_id(body): applied(body) for body in desired if _kind(body) not in WORKLOADS}
     needed = [task for child, task in work.items() if makes_workers or child[0] in OF_PLANS]
     workers = [applied(body, after=needed) for body in workloads]
     for result in await asyncio.gather(*work.values(), *workers, return_exceptions=True):
@@ -93,7 +93,7 @@ async def _apply_after(
 
 
 async def _require_free(p: Pass, world: World, body: Manifest) -> None:
-    kind, name = _id(body)
+    kind, name = child_id(body)
     _require_ours(p, kind, name, await world.cluster.get(kind, namespace=p.owner.namespace, name=name))
 
 
@@ -105,7 +105,7 @@ async def _require_owner(p: Pass, world: World) -> None:
 
 
 async def _apply_child(p: Pass, world: World, desired: Manifest, *, live: Object | None) -> None:
-    kind, name = _id(desired)
+    kind, name = child_id(desired)
     fixed = OF_PLANS.get(kind)
     if fixed is not None and live is not None and live.get(fixed):
         # immutable: the plan was written once, perhaps by another version of the operator
@@ -123,7 +123,8 @@ def _kind(body: Manifest) -> Kind:
     return BY_KIND[body["kind"]]
 
 
-def _id(body: Manifest) -> ChildId:
+def child_id(body: Manifest) -> ChildId:
+    """Kind and name of a child, live or rendered."""
     return _kind(body), body["metadata"]["name"]
 
 

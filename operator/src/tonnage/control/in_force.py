@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tonnage.cluster.port import BY_KIND, CONFIG_MAP, WORKLOADS, Object
-from tonnage.control.children import own_child, own_children
+from tonnage.cluster.port import CONFIG_MAP, WORKLOADS, Object
+from tonnage.control.children import child_id, own_child, own_children
 from tonnage.control.room import Accepted
 from tonnage.control.world import Pass, World
 from tonnage.gpus.placement import Placement
@@ -26,24 +26,20 @@ def own_workloads(p: Pass, world: World) -> list[Object]:
 
 def other_workloads(p: Pass, world: World) -> list[Object]:
     """Those of them that the wanted one takes over from, in a fixed order."""
-    found = [body for body in own_workloads(p, world) if _id(body) != p.workload]
+    found = [body for body in own_workloads(p, world) if child_id(body) != p.workload]
     return sorted(found, key=lambda body: (body["kind"], body["metadata"]["name"]))
 
 
 def workload_in_force(p: Pass, world: World) -> Workload | None:
     """The workload that is wanted, in the words of a Deployment; where there is none yet, the one of which
     most is ready."""
-    known = {_id(body): body for body in own_workloads(p, world)}
+    known = {child_id(body): body for body in own_workloads(p, world)}
     wanted = known.get(p.workload) if p.workload is not None else None
     if wanted is None:
         ranked = sorted(known.values(), key=lambda body: (Stands.of(body).ready, _made_at(body)))
         wanted = ranked[-1] if ranked else None
     paused = p.spec is not None and p.spec.rollout.paused
     return None if wanted is None else as_deployment(wanted, paused=paused)
-
-
-def _id(body: Object) -> tuple[Any, str]:
-    return BY_KIND[body["kind"]], body["metadata"]["name"]
 
 
 def _made_at(body: Object) -> str:

@@ -133,23 +133,33 @@ class Process:
             pressed=lambda: self.queue.pressing > 0,
         )
         self._reflectors = [
-            Reflector(
+            self._reflector(
                 cluster,
                 kind,
-                self._sink(kind),
-                selector=f"{MANAGED_BY}={MANAGER}" if kind in CHILDREN else "",
-                clock=time.monotonic,
-                namespace=namespace,
+                namespace,
                 watches=watches_objects or kind != LLM_DEPLOYMENT,
-                optional=kind in OPTIONAL,
                 relist_seconds=relist_seconds,
             )
             for kind, namespace in watched(config)
         ]
 
-        for reflector in self._reflectors:
-            if reflector.kind == GROUP_SET:
-                reflector.served_changed = self._room_changed
+    def _reflector(
+        self, cluster: GuardedCluster, kind: Kind, namespace: str, *, watches: bool, relist_seconds: float
+    ) -> Reflector:
+        reflector = Reflector(
+            cluster,
+            kind,
+            self._sink(kind),
+            selector=f"{MANAGED_BY}={MANAGER}" if kind in CHILDREN else "",
+            clock=time.monotonic,
+            namespace=namespace,
+            watches=watches,
+            optional=kind in OPTIONAL,
+            relist_seconds=relist_seconds,
+        )
+        if kind == GROUP_SET:
+            reflector.served_changed = self._room_changed
+        return reflector
 
     def _sink(self, kind: Kind) -> Sink:
         if kind == POD:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tonnage.cluster.port import BY_KIND, DISRUPTION_BUDGET, WORKLOADS, Kind
-from tonnage.control.children import apply_children, delete_child, own_child, own_children
+from tonnage.cluster.port import DISRUPTION_BUDGET, WORKLOADS
+from tonnage.control.children import apply_children, child_id, delete_child, own_child, own_children
 from tonnage.control.in_force import other_workloads, plan_in_force, workload_in_force
 from tonnage.control.packing import pack, unpack
 from tonnage.control.world import Pass, World
@@ -18,7 +18,7 @@ from tonnage.rendering.workloads import Stands, next_replicas, placed_replicas
 async def bring_children(p: Pass, world: World) -> bool:
     """Apply what differs from the plan in force."""
     desired = desired_children(p, world)
-    p.workload = next((_id(body) for body in desired if BY_KIND[body["kind"]] in WORKLOADS), None)
+    p.workload = next((known for known in map(child_id, desired) if known[0] in WORKLOADS), None)
     desired = _paced(p, world, desired)
     p.memory.rendered = pack(desired)
     await apply_children(p, world, desired)
@@ -37,7 +37,7 @@ def _paced(p: Pass, world: World, desired: list[Manifest]) -> list[Manifest]:
         return desired
     live = own_child(p, world, *p.workload)
     if p.spec.rollout.paused and live is None and others:
-        return [body for body in desired if _id(body) != p.workload]
+        return [body for body in desired if child_id(body) != p.workload]
     spare = most_unavailable(p.kept, spec=p.spec)
     replicas = next_replicas(p.spec.wanted_replicas, others=others, spare=spare)
     if p.kept.plan.gpu is not None and grouped:
@@ -48,13 +48,9 @@ def _paced(p: Pass, world: World, desired: list[Manifest]) -> list[Manifest]:
             placed=bound // p.kept.plan.gpu.nodes_per_replica,
         )
     return [
-        {**body, "spec": {**body["spec"], "replicas": replicas}} if _id(body) == p.workload else body
+        {**body, "spec": {**body["spec"], "replicas": replicas}} if child_id(body) == p.workload else body
         for body in desired
     ]
-
-
-def _id(body: Manifest) -> tuple[Kind, str]:
-    return BY_KIND[body["kind"]], body["metadata"]["name"]
 
 
 async def heal_children(p: Pass, world: World) -> None:
